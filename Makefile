@@ -1,0 +1,47 @@
+# make demo   sets everything up and contours a made-up patient (results in demo/)
+# make test   sets everything up and passes the tests
+# make check  style and types
+# make bench  measures speed and memory (minutes)
+# make train-demo-model   renders patients, trains and scores the demonstration model (hours)
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench train-demo-model clean
+
+demo: .venv/installed
+	$(BIN)/segrap demo --output demo
+
+test: .venv/installed-test .venv-peers/installed
+	@sh Testing/install_judges.sh
+	$(BIN)/python -m pytest
+
+check: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-test .venv-peers/installed
+	$(BIN)/python Testing/benchmarks/road.py
+	$(BIN)/python Testing/benchmarks/scene.py
+
+train-demo-model: .venv/installed-test
+	$(BIN)/python -m segrap.training.phantom_model cases build/phantoms
+	$(BIN)/python -m segrap.training.phantom_model train build/phantoms build/SegRapPhantom
+	$(BIN)/python -m segrap.training.phantom_model score build/SegRapPhantom
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@sh Testing/install_debian.sh python3-venv "$(PYTHON) -c 'import ensurepip'" "to make a virtual environment"
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/pyvenv.cfg pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check]'
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-peers demo build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,108 @@
+"""The job itself: a CT pair and a model in, contours out, with progress on the way.
+
+It turns the images into the axis order that the model was trained on, lets the engine run, turns the label layers back
+onto the non-contrast CT's own grid, and states where the contours come from. A demonstration model is refused on
+anything but made-up patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+import segrap
+from segrap import anatomy
+from segrap.contours import Contours, Provenance
+from segrap.ct_pair import CTPair
+from segrap.errors import ModelError, UsageError
+from segrap.image import AxisOrder
+from segrap.models.folder import Model
+from segrap.progress import CancelCheck, Progress, ProgressCallback
+
+
+def contour(
+    pair: CTPair,
+    model: Model,
+    structures: Sequence[str] | None = None,
+    device: str = "auto",
+    allow_demo_model: bool = False,
+    progress: ProgressCallback | None = None,
+    cancelled: CancelCheck | None = None,
+) -> Contours:
+    """Contour a CT pair (or one CT, if the model wants one).
+
+    structures: SegRap names, or None for all that the model contours. device: "auto", "cpu", "cuda" or "cuda:N".
+    allow_demo_model: run a demonstration model on images that are not a made-up patient's.
+    progress is called from this thread; cancelled is asked at least once a second.
+
+    Returns contours on the grid of the non-contrast CT, none of them reviewed by anybody.
+    Raises UsageError (a structure that the model does not contour), InputError (the model wants a CT that is not
+    there), ModelError, ResourceError, Cancelled.
+    """
+    from segrap.engine import segment
+
+    if structures is not None:
+        absent = [name for name in structures if name not in model.structures]
+        if absent:
+            raise UsageError(f"The model {model.name} does not contour {', '.join(absent)}.")
+    images = pair.images(model.channels)
+    refuse_demo_on_patients(pair, model, allow_demo_model)
+    if progress:
+        progress(Progress("Preparing", 0.0, f"{model.name} {model.version}, {len(model.structures)} structures"))
+
+    order = AxisOrder.towards_lps(pair.non_contrast.geometry)
+    spacing_zyx = order.turn(pair.non_contrast).geometry.spacing_mm[::-1]
+    plan = model.output_plan(structures)
+    layers = segment(
+        model,
+        [order.apply(image) for image in images],
+        (spacing_zyx[0], spacing_zyx[1], spacing_zyx[2]),
+        plan,
+        device=device,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    return Contours.from_layers(
+        np.ascontiguousarray(order.undo(layers)),
+        pair.non_contrast.geometry,
+        plan.placement,
+        provenance(pair, model),
+    )
+
+
+def refuse_demo_on_patients(pair: CTPair, model: Model, allowed: bool) -> None:
+    """Raise ModelError when a demonstration model is about to run on what is not a made-up patient, unless allowed."""
+    if model.intended_use == "demonstration" and not allowed:
+        from segrap.training.phantom import looks_like_phantom
+
+        if not looks_like_phantom(pair.non_contrast):
+            raise ModelError(
+                f"{model.name} is a demonstration model: it knows made-up patients only, and this scan is not one of "
+                "them. Choose another --model, or give --allow-demo-model to see what it makes of it all the same."
+            )
+
+
+def provenance(pair: CTPair, model: Model) -> Provenance:
+    """Where contours of this pair by this model come from, as it is written into every file made of them."""
+    series = (pair.non_contrast_series, pair.contrast_series if "contrast" in model.channels else None)
+    return Provenance(
+        model_name=model.name,
+        model_version=model.version,
+        model_hash=model.hash,
+        intended_use=model.intended_use,
+        licence=model.licence,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        software=f"segrap {segrap.__version__}",
+        input_series_uids=tuple(one.series_uid for one in series if one),
+        remarks=pair.remarks,
+    )
+
+
+def coverage(names: Sequence[str]) -> str:
+    """What a set of structures amounts to, in words: "45 organs at risk, 2 tumour volumes"."""
+    targets = sum(anatomy.structure(name).is_target for name in names)
+    organs = len(names) - targets
+    words = [f"{organs} organ{'s' * (organs != 1)} at risk"] * (organs > 0)
+    return ", ".join(words + [f"{targets} tumour volume{'s' * (targets != 1)}"] * (targets > 0))

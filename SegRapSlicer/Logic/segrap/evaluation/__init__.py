@@ -1,0 +1,1 @@
+"""What is said about contours: reports and, in time, scores."""

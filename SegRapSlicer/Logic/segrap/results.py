@@ -1,0 +1,51 @@
+"""From contours to the files a person asked for, all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segrap.contours import Contours
+from segrap.ct_pair import CTPair
+from segrap.errors import UsageError
+from segrap.writing import replacing_folder
+
+
+def write_results(
+    contours: Contours, pair: CTPair, output: Path, formats: Sequence[str] | None = None
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Write contours into the folder `output`, with structures.csv and report.html; by default seg.nrrd, and RTSTRUCT
+    where the input was DICOM.
+
+    formats: of "seg.nrrd" (Slicer segmentation), "rtstruct" (DICOM), "segrap" (the challenge's 4-D .mha), "nifti" (one
+    file per structure).
+    Returns the files written and remarks for the user (structures that no RTSTRUCT can hold because they are empty).
+    Raises UsageError (an RTSTRUCT of what was no DICOM), OutputError; then nothing of it is in `output`.
+    """
+    from segrap.contour_files import write_challenge_mha, write_nifti_folder, write_seg_nrrd, write_structures_csv
+    from segrap.evaluation.report import write_report
+    from segrap.quality import check
+
+    series = pair.non_contrast_series
+    chosen = formats or ("seg.nrrd", "rtstruct" if series else "seg.nrrd")
+    if "rtstruct" in chosen and not series:
+        raise UsageError("An RTSTRUCT needs the CT's DICOM files: give the DICOM folder instead of an image file.")
+    findings = check(contours)
+    remarks: tuple[str, ...] = ()
+    with replacing_folder(output) as folder:
+        if "seg.nrrd" in chosen:
+            write_seg_nrrd(contours, folder / "contours.seg.nrrd")
+        if "rtstruct" in chosen and series:
+            from segrap.rtstruct.write import write_rtstruct
+
+            report = write_rtstruct(contours, series, folder / "RTSTRUCT.dcm")
+            if report.empty:
+                remarks = (f"Not in the RTSTRUCT because no voxel was found: {', '.join(report.empty)}.",)
+        if "segrap" in chosen:
+            write_challenge_mha(contours, folder)
+        if "nifti" in chosen:
+            write_nifti_folder(contours, folder / "nifti")
+        write_structures_csv(contours, folder / "structures.csv")
+        write_report(contours, pair, findings, folder / "report.html")
+        written = sorted(item.name for item in folder.iterdir())
+    return [output / name for name in written], remarks

@@ -1,0 +1,1 @@
+"""Made-up patients, and the recipes of the models that ship."""

@@ -1,0 +1,100 @@
+"""A one-channel model of eight structures from the OpenKBP patients (real planning CTs with clinical contours)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from segrap.image import Image, read_image
+from segrap.training.small_model import Recipe, TrainingCase, train
+
+# OpenKBP's label values; its one mandible is split in the midline into SegRap's two.
+OPENKBP_LABELS = {1: "BrainStem", 2: "SpinalCord", 3: "Parotid_R", 4: "Parotid_L", 5: "Esophagus", 6: "Larynx"}
+OPENKBP_MANDIBLE = 7
+
+RECIPE = Recipe(
+    name="OpenKBP_8",
+    channel_names=("CT",),
+    labels={"background": 0}
+    | {name: value for value, name in OPENKBP_LABELS.items()}
+    | {"Mandible_R": 7, "Mandible_L": 8},
+    spacing_zyx_mm=(3.0, 3.0, 3.0),
+    patch_zyx=(40, 64, 64),
+    features=(16, 32, 64, 96, 128),
+    kernels=((3, 3, 3),) * 5,
+    strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)),
+    intensities=((-1000.0, 1500.0, -20.0, 300.0),),
+    metadata={
+        "name": "OpenKBP_8",
+        "version": "0.1",
+        "licence": "Apache-2.0 (data: OpenKBP, MIT)",
+        "intended_use": "research",
+        "description": "Eight organs from one CT, trained on OpenKBP planning CTs.",
+        "channels": ["non_contrast"],
+    },
+)
+
+
+def read_case(folder: Path) -> TrainingCase:
+    """One OpenKBP patient (ct.nii.gz, labels.nii.gz) on the recipe's grid, the mandible split in its midline."""
+    ct = read_image(folder / "ct.nii.gz")
+    labels = split_mandible(read_image(folder / "labels.nii.gz").array)
+    present = set(np.unique(labels).tolist())
+    missing = tuple(value for value in RECIPE.labels.values() if value and value not in present)
+    hu, on_grid = _on_grid(ct, labels)
+    body = np.argwhere(hu > -500)
+    low, high = np.maximum(body.min(0) - 4, 0), body.max(0) + 5
+    block = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    return TrainingCase(RECIPE.normalise([hu[block]]), on_grid[block], missing)
+
+
+def split_mandible(labels: np.ndarray) -> np.ndarray:
+    """OpenKBP labels (z, y, x) with the mandible as Mandible_R (7) and Mandible_L (8): left is at larger x (LPS)."""
+    result = labels.astype(np.uint8)
+    z, y, x = np.nonzero(labels == OPENKBP_MANDIBLE)
+    if len(x):
+        # The midline follows the head's turn: a straight line through the bone's middle, from chin to jaw angles.
+        depths = np.unique(y)
+        middles = np.array([(x[y == depth].min() + x[y == depth].max()) / 2 for depth in depths])
+        slope, start = np.polyfit(depths, middles, 1) if len(depths) > 2 else (0.0, x.mean())
+        left = x > slope * y + start
+        result[z[left], y[left], x[left]] = RECIPE.labels["Mandible_L"]
+    return result
+
+
+def _on_grid(ct: Image, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """HU (linear) and labels (each structure linear, the strongest wins) on a grid of the recipe's spacing."""
+    import torch
+
+    extent = np.array(ct.shape) * np.array(ct.geometry.spacing_mm[::-1])
+    shape = tuple(int(n) for n in np.maximum(np.round(extent / np.array(RECIPE.spacing_zyx_mm)), 1))
+
+    def linear(volume: np.ndarray) -> np.ndarray:
+        source = torch.from_numpy(volume.astype(np.float32))[None, None]
+        return torch.nn.functional.interpolate(source, shape, mode="trilinear", align_corners=False)[0, 0].numpy()
+
+    best = np.full(shape, 0.5, dtype=np.float32)
+    result = np.zeros(shape, dtype=np.uint8)
+    for value in np.unique(labels)[1:]:
+        share = linear(labels == value)
+        stronger = share > best
+        result[stronger] = value
+        best[stronger] = share[stronger]
+    return linear(ct.array), result
+
+
+def main() -> None:
+    """Train on a folder of OpenKBP patients and write the model folder."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("patients", type=Path, help="folder with one folder per patient")
+    parser.add_argument("output", type=Path, help="model folder to write")
+    parser.add_argument("--minutes", type=float, default=120)
+    arguments = parser.parse_args()
+    cases = [read_case(folder) for folder in sorted(arguments.patients.iterdir()) if folder.is_dir()]
+    train(RECIPE, lambda: cases, arguments.minutes, arguments.output, lambda line: print(line, flush=True))
+
+
+if __name__ == "__main__":
+    main()

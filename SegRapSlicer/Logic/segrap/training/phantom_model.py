@@ -1,0 +1,143 @@
+"""The demonstration model: two channels, the challenge's 54 sub-classes and the two tumours in one softmax.
+
+It learns made-up patients only and is refused on anything else. How it was trained stands in the model's own folder
+(training.log), how well it does on patients it never saw in its MODEL_CARD.md. Three steps, each a sub-command:
+`cases` renders patients, `train` trains on a folder of them (also while it is still filling), `score` measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from segrap import anatomy
+from segrap.training.small_model import Recipe, TrainingCase, train
+from segrap.writing import replacing
+
+# Patients for training have seeds from 1000 on; those for scoring lie below, so the two can never mix.
+FIRST_TRAINING_SEED = 1000
+
+RECIPE = Recipe(
+    name="SegRapPhantom",
+    channel_names=("non-contrast CT", "contrast-enhanced CT"),
+    labels={"background": 0} | {name: number for number, name in anatomy.SUBCLASSES.items()},
+    spacing_zyx_mm=(3.0, 1.5, 1.5),
+    patch_zyx=(32, 96, 96),
+    features=(16, 32, 64, 96, 128),
+    kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)),
+    intensities=((-1000.0, 1800.0, 0.0, 250.0), (-1000.0, 1800.0, 0.0, 250.0)),
+    metadata={
+        "name": "SegRapPhantom",
+        "version": "1.0",
+        "licence": "Apache-2.0",
+        "intended_use": "demonstration",
+        "description": "45 organs at risk and 2 tumour volumes of made-up patients. Never for a real one.",
+        "channels": ["non_contrast", "contrast"],
+    },
+)
+
+
+def make_case(seed: int) -> TrainingCase:
+    """The made-up patient of a seed on the recipe's grid, cropped to the body."""
+    from segrap.training.phantom import Phantom
+
+    z, y, x = RECIPE.spacing_zyx_mm
+    case = Phantom(seed).render(spacing_mm=(x, y, z))
+    # Shoulders and couch stay in: the engine's tiles cover them too. Air around them does not.
+    body = np.argwhere(case.non_contrast.array > -500)
+    low, high = body.min(0), body.max(0) + 1
+    block = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    channels = RECIPE.normalise([case.non_contrast.array[block], case.contrast.array[block]])
+    return TrainingCase(channels, np.ascontiguousarray(case.subclasses.array[block]))
+
+
+def make_cases(seeds: Iterable[int], folder: Path) -> None:
+    """Render patients into `folder`, one .npz each; those that are there already stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        path = folder / f"{seed}.npz"
+        if not path.exists():
+            case = make_case(seed)
+            with replacing(path) as temporary:
+                np.savez(temporary, channels=case.channels, labels=case.labels)
+
+
+class CaseFolder:
+    """The patients in a folder, read once each; calling it again picks up new ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._cases: dict[str, TrainingCase] = {}
+
+    def __call__(self) -> list[TrainingCase]:
+        for path in sorted(self.folder.glob("[0-9]*.npz")):
+            if path.name not in self._cases:
+                with np.load(path) as arrays:
+                    self._cases[path.name] = TrainingCase(arrays["channels"], arrays["labels"])
+        return list(self._cases.values())
+
+
+def score(model_folder: Path, seeds: Iterable[int]) -> dict[str, list[float]]:
+    """Dice of every structure on made-up patients, through the same road as any patient's contours."""
+    from segrap.contouring import contour
+    from segrap.ct_pair import CTPair
+    from segrap.models.folder import read_model
+    from segrap.training.phantom import Phantom
+
+    model = read_model(model_folder)
+    scores: dict[str, list[float]] = {name: [] for name in anatomy.NAMES}
+    for seed in seeds:
+        case = Phantom(seed).render()
+        contours = contour(CTPair(case.non_contrast, case.contrast), model)
+        for name, truth in anatomy.masks_from_subclasses(case.subclasses.array).items():
+            found = contours.mask(name)
+            both = int(np.count_nonzero(found & truth))
+            scores[name].append(2 * both / max(1, int(found.sum()) + int(truth.sum())))
+    return scores
+
+
+def scores_as_table(scores: dict[str, list[float]]) -> str:
+    """A Markdown table: mean and lowest Dice per structure."""
+    lines = ["| structure | mean Dice | lowest |", "|---|---|---|"]
+    lines += [f"| {name} | {np.mean(values):.3f} | {min(values):.3f} |" for name, values in scores.items()]
+    organs = [np.mean(scores[organ.name]) for organ in anatomy.ORGANS]
+    lines.append(f"| **mean of the 45 organs** | **{np.mean(organs):.3f}** | {min(organs):.3f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Render made-up patients, train the demonstration model on them, or score it."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    cases = commands.add_parser("cases")
+    cases.add_argument("folder", type=Path)
+    cases.add_argument("--count", type=int, default=80)
+    cases.add_argument("--first", type=int, default=FIRST_TRAINING_SEED)
+    training = commands.add_parser("train")
+    training.add_argument("folder", type=Path)
+    training.add_argument("output", type=Path)
+    training.add_argument("--minutes", type=float, default=80)
+    scoring = commands.add_parser("score")
+    scoring.add_argument("model", type=Path)
+    scoring.add_argument("--count", type=int, default=10)
+    scoring.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "cases":
+        make_cases(range(arguments.first, arguments.first + arguments.count), arguments.folder)
+    elif arguments.command == "train":
+        log = lambda line: print(line, flush=True)  # noqa: E731
+        train(RECIPE, CaseFolder(arguments.folder), arguments.minutes, arguments.output, log)
+    else:
+        scores = score(arguments.model, range(1, 1 + arguments.count))
+        print(scores_as_table(scores))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(scores), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""Training of the small models that ship: a short loop that ends in an nnU-Net v2 model folder.
+
+It exists because a 2 MB network that two CPU cores train in an hour or two is not what nnU-Net's trainer is made for.
+For models of clinical size use nnU-Net itself. The loop samples patches around structures, never mirrors left and
+right, and learns nothing from structures that a case has no contour of (they are not background).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segrap.errors import InputError
+
+CONFIGURATION = "3d_fullres"
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """One patient on the network's grid: `channels` float16 (channel, z, y, x) normalised, `labels` uint8 (z, y, x).
+
+    missing: label values nobody contoured in this case; its background may hold them.
+    """
+
+    channels: np.ndarray
+    labels: np.ndarray
+    missing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a small model is: its inputs, labels, grid and network.
+
+    labels: label name -> value, background 0 included. spacing_zyx_mm, patch_zyx: the network's grid and tile.
+    intensities: per channel (lower, upper, mean, sd) in HU of nnU-Net's CTNormalization: clip, subtract, divide.
+    metadata: what goes into segrap.json.
+    """
+
+    name: str
+    channel_names: tuple[str, ...]
+    labels: dict[str, int]
+    spacing_zyx_mm: tuple[float, float, float]
+    patch_zyx: tuple[int, int, int]
+    features: tuple[int, ...]
+    kernels: tuple[tuple[int, int, int], ...]
+    strides: tuple[tuple[int, int, int], ...]
+    intensities: tuple[tuple[float, float, float, float], ...]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def normalise(self, volumes: Sequence[np.ndarray]) -> np.ndarray:
+        """HU volumes (z, y, x), one per channel, as float16 (channel, z, y, x) the way the engine will see them."""
+        return np.stack(
+            [
+                ((np.clip(volume, low, high) - mean) / sd).astype(np.float16)
+                for volume, (low, high, mean, sd) in zip(volumes, self.intensities, strict=True)
+            ]
+        )
+
+    def plans(self) -> dict[str, Any]:
+        """The nnU-Net v2 plans of this model."""
+        resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+        stages = len(self.features)
+        configuration = {
+            "data_identifier": "nnUNetPlans_3d_fullres",
+            "preprocessor_name": "DefaultPreprocessor",
+            "batch_size": 2,
+            "patch_size": list(self.patch_zyx),
+            "spacing": list(self.spacing_zyx_mm),
+            "normalization_schemes": ["CTNormalization"] * len(self.channel_names),
+            "use_mask_for_norm": [False] * len(self.channel_names),
+            "resampling_fn_data": "resample_data_or_seg_to_shape",
+            "resampling_fn_seg": "resample_data_or_seg_to_shape",
+            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+            "resampling_fn_data_kwargs": resampling,
+            "resampling_fn_seg_kwargs": resampling | {"is_seg": True, "order": 1},
+            "resampling_fn_probabilities_kwargs": resampling | {"order": 1},
+            "batch_dice": True,
+            "architecture": {
+                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+                "arch_kwargs": {
+                    "n_stages": stages,
+                    "features_per_stage": list(self.features),
+                    "conv_op": "torch.nn.modules.conv.Conv3d",
+                    "kernel_sizes": [list(kernel) for kernel in self.kernels],
+                    "strides": [list(stride) for stride in self.strides],
+                    "n_conv_per_stage": [2] * stages,
+                    "n_conv_per_stage_decoder": [1] * (stages - 1),
+                    "conv_bias": True,
+                    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                    "dropout_op": None,
+                    "dropout_op_kwargs": None,
+                    "nonlin": "torch.nn.LeakyReLU",
+                    "nonlin_kwargs": {"inplace": True},
+                },
+                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+            },
+        }
+        properties = {
+            str(channel): {"mean": mean, "std": sd, "percentile_00_5": low, "percentile_99_5": high}
+            for channel, (low, high, mean, sd) in enumerate(self.intensities)
+        }
+        return {
+            "dataset_name": self.name,
+            "plans_name": "nnUNetPlans",
+            "image_reader_writer": "SimpleITKIO",
+            "transpose_forward": [0, 1, 2],
+            "transpose_backward": [0, 1, 2],
+            "label_manager": "LabelManager",
+            "foreground_intensity_properties_per_channel": properties,
+            "configurations": {CONFIGURATION: configuration},
+        }
+
+    def dataset(self, cases: int) -> dict[str, Any]:
+        """The nnU-Net v2 dataset.json of this model."""
+        return {
+            "channel_names": {str(channel): name for channel, name in enumerate(self.channel_names)},
+            "labels": self.labels,
+            "numTraining": cases,
+            "file_ending": ".nii.gz",
+        }
+
+
+def train(
+    recipe: Recipe,
+    cases: Callable[[], Sequence[TrainingCase]],
+    minutes: float,
+    folder: Path,
+    log: Callable[[str], None],
+    seed: int = 0,
+    batch: int = 1,
+    sample_weights: dict[int, float] | None = None,
+) -> None:
+    """Train for `minutes` of wall time and write the model folder (fold_0, float16 weights, averaged over the end).
+
+    cases: asked again every 100 steps, so that cases still being made can join. sample_weights: label -> how often
+    patches are centred on it, 1 by default. The learning rate follows the clock to zero.
+
+    Raises InputError when there is no case.
+    """
+    import torch
+
+    from segrap.models.network import build_network
+
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    classes = max(recipe.labels.values()) + 1
+    network = build_network(recipe.plans()["configurations"][CONFIGURATION], len(recipe.channel_names), classes)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-4)
+    begin, step, running = time.monotonic(), 0, math.nan
+    sampler: PatchSampler | None = None
+    while (passed := (time.monotonic() - begin) / (60 * minutes)) < 1:
+        if step % 100 == 0:
+            found = cases()
+            if not found:
+                raise InputError("There is no training case.")
+            if sampler is None or len(sampler.cases) != len(found):
+                sampler = PatchSampler(found, recipe, rng, sample_weights or {})
+        assert sampler is not None
+        rate = PEAK_RATE * min(1.0, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * passed)) + 1e-3)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        total = 0.0
+        for _ in range(batch):
+            channels, labels, missing = sampler.draw()
+            with torch.autocast("cpu", torch.bfloat16):
+                features = network.features(channels)
+            loss = partial_loss(features, network.head, labels, missing, classes)
+            (loss / batch).backward()
+            total += loss.item() / batch
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        average.update_parameters(network)
+        running = total if step == 0 else 0.98 * running + 0.02 * total
+        step += 1
+        if step % 100 == 0:
+            log(f"{(time.monotonic() - begin) / 60:6.1f} min  step {step:6d}  loss {running:.4f}  cases {len(found)}")
+        if step % 1000 == 0:
+            write_model_folder(recipe, average.module, len(found), folder)
+    write_model_folder(recipe, average.module, len(sampler.cases) if sampler else 0, folder)
+    log(f"done: {step} steps, {sum(weight.numel() for weight in network.parameters())} weights")
+
+
+PEAK_RATE = 2e-3
+
+
+def partial_loss(features: Any, head: Any, labels: Any, missing: tuple[int, ...], classes: int) -> Any:
+    """Cross-entropy + soft Dice on a random part of the voxels, weighted so that it estimates the whole patch.
+
+    features: decoder features (1, F, z, y, x); head: the 1x1x1 convolution. Voxels of classes that are rare in the
+    patch all take part, of the others every fourth; the scores of 57 classes on all voxels cost more than the network.
+    The probability of classes in `missing` counts as background, and they have no Dice term.
+    """
+    import torch
+
+    flat = labels.flatten()
+    counts = torch.bincount(flat, minlength=classes)
+    share = torch.where(counts < 4000, 1.0, 0.25)[flat]
+    chosen = torch.rand(flat.shape) < share
+    target, weight = flat[chosen], 1.0 / share[chosen]
+    rows = features[0].flatten(1)[:, chosen].T.float()
+    log_probability = torch.log_softmax(rows @ head.weight[:, :, 0, 0, 0].T + head.bias, dim=1)
+    known = [value for value in range(classes) if value not in missing]
+    if missing:
+        background = torch.logsumexp(log_probability[:, [0, *missing]], dim=1, keepdim=True)
+        log_probability = torch.cat([background, log_probability[:, 1:]], dim=1)
+    picked = log_probability.gather(1, target[:, None])[:, 0]
+    cross_entropy = -(picked * weight).sum() / weight.sum()
+    probability = log_probability.exp()
+    hit = torch.zeros(classes).index_add(0, target, picked.exp() * weight)
+    predicted = (probability * weight[:, None]).sum(0)
+    present = torch.tensor([value for value in known[1:] if counts[value] > 0], dtype=torch.long)
+    if not len(present):
+        return cross_entropy
+    dice = (2 * hit + 1.0) / (predicted + counts + 1.0)
+    # Classes that are absent from the patch get no Dice term of their own: cross-entropy holds them down.
+    return cross_entropy + 1.0 - dice[present].mean()
+
+
+class PatchSampler:
+    """Random patches, most around a voxel of a randomly chosen structure, some anywhere; turned, scaled, noisy."""
+
+    def __init__(
+        self, cases: Sequence[TrainingCase], recipe: Recipe, rng: np.random.Generator, weights: dict[int, float]
+    ) -> None:
+        self.cases, self.recipe, self.rng, self.weights = cases, recipe, rng, weights
+        self._places = [self._some_voxels(case.labels) for case in cases]
+
+    def _some_voxels(self, labels: np.ndarray) -> dict[int, np.ndarray]:
+        order = np.argsort(labels, axis=None, kind="stable")
+        starts = np.searchsorted(labels.ravel()[order], np.arange(int(labels.max()) + 2))
+        places = {}
+        for value in range(1, int(labels.max()) + 1):
+            inside = order[starts[value] : starts[value + 1]]
+            if len(inside):
+                chosen = self.rng.choice(inside, min(len(inside), 200), replace=False)
+                places[value] = np.stack(np.unravel_index(chosen, labels.shape), axis=1)
+        return places
+
+    def draw(self) -> tuple[Any, Any, tuple[int, ...]]:
+        """One patch: channels (1, c, z, y, x) float32, labels (z, y, x) int64, missing label values."""
+        import torch
+
+        number = int(self.rng.integers(len(self.cases)))
+        case, places = self.cases[number], self._places[number]
+        patch = np.array(self.recipe.patch_zyx)
+        if places and self.rng.random() < 0.85:
+            values = list(places)
+            odds = np.array([self.weights.get(value, 1.0) for value in values])
+            value = values[int(self.rng.choice(len(values), p=odds / odds.sum()))]
+            centre = places[value][int(self.rng.integers(len(places[value])))]
+            centre = centre + self.rng.uniform(-0.3, 0.3, 3) * patch
+        else:
+            centre = self.rng.uniform(0, 1, 3) * np.array(case.labels.shape)
+        # Like the engine's tiles, patches lie inside the volume wherever it is large enough.
+        size = np.array(case.labels.shape)
+        centre = np.where(size > patch, np.clip(centre, patch / 2, size - patch / 2), size / 2)
+        scale = self.rng.uniform(0.92, 1.08, 3)
+        angle = math.radians(self.rng.uniform(-6, 6))
+        channels, labels = self._cut(case, centre, patch, scale, angle)
+        channels = channels * self.rng.uniform(0.95, 1.05) + self.rng.uniform(-0.05, 0.05)
+        channels = channels + torch.randn_like(channels) * self.rng.uniform(0, 0.05)
+        return channels, labels, case.missing
+
+    def _cut(
+        self, case: TrainingCase, centre: np.ndarray, patch: np.ndarray, scale: np.ndarray, angle: float
+    ) -> tuple[Any, Any]:
+        import torch
+
+        reach = np.ceil(patch * 0.62).astype(int) + 2
+        low = np.maximum(np.floor(centre).astype(int) - reach, 0)
+        high = np.minimum(np.ceil(centre).astype(int) + reach, case.labels.shape)
+        block = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        source = torch.from_numpy(case.channels[(slice(None), *block)].astype(np.float32))[None]
+        label = torch.from_numpy(case.labels[block].astype(np.float32))[None, None]
+        # Voxel coordinates of the patch in the block, scaled on all axes and turned in the axial plane.
+        z, y, x = (
+            torch.arange(int(n), dtype=torch.float32).sub_((int(n) - 1) / 2).mul_(float(s))
+            for n, s in zip(patch, scale, strict=True)
+        )
+        gz, gy, gx = torch.meshgrid(z, y, x, indexing="ij")
+        cos, sin = math.cos(angle), math.sin(angle)
+        offset = centre - low
+        where = torch.stack(
+            [cos * gx - sin * gy + float(offset[2]), sin * gx + cos * gy + float(offset[1]), gz + float(offset[0])], -1
+        )
+        extent = torch.tensor([label.shape[4], label.shape[3], label.shape[2]], dtype=torch.float32)
+        grid = ((2 * where + 1) / extent - 1)[None]
+        sample = torch.nn.functional.grid_sample
+        outside = [(low_hu - mean) / sd for low_hu, _, mean, sd in self.recipe.intensities]
+        lift = torch.tensor(outside, dtype=torch.float32)[None, :, None, None, None]
+        channels = sample(source - lift, grid, mode="bilinear", align_corners=False) + lift
+        labels = sample(label, grid, mode="nearest", align_corners=False)[0, 0].long()
+        return channels, labels
+
+
+def write_model_folder(recipe: Recipe, network: Any, cases: int, folder: Path) -> None:
+    """Write dataset.json, plans.json, segrap.json and fold_0/checkpoint_final.pth (float16 weights) into `folder`."""
+    import torch
+
+    fold = folder / "fold_0"
+    fold.mkdir(parents=True, exist_ok=True)
+    halves: dict[int, Any] = {}  # nnU-Net lists some weights under several names; they stay one tensor on disk
+    weights = {}
+    for name, weight in network.state_dict().items():
+        weights[name] = halves.setdefault(weight.data_ptr(), weight.half().clone())
+    checkpoint = {
+        "network_weights": weights,
+        "init_args": {"configuration": CONFIGURATION, "fold": 0},
+        "trainer_name": "nnUNetTrainer",
+        "inference_allowed_mirroring_axes": None,
+    }
+    torch.save(checkpoint, fold / "checkpoint_final.pth")
+    for name, content in (
+        ("dataset.json", recipe.dataset(cases)),
+        ("plans.json", recipe.plans()),
+        ("segrap.json", recipe.metadata),
+    ):
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
