@@ -1,0 +1,1 @@
+"""RTSTRUCT, the file in which contours travel to a treatment planning system: written, read, and checked."""

@@ -1,0 +1,135 @@
+"""RTSTRUCT in, Contours out: a voxel belongs to a structure when its centre lies inside the structure's contours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segrap import anatomy
+from segrap.contours import Contours, IntendedUse, Origin, Provenance
+from segrap.dicom_series import CTSeries
+from segrap.errors import InputError
+from segrap.rtstruct.contents import DEMONSTRATION_LABEL, MANUFACTURER, Contents, Roi, read_contents
+from segrap.rtstruct.fill import Region, fill
+from segrap.rtstruct.planes import PLANE_TOLERANCE_MM, SlicePlanes
+
+_ORIGINS: dict[str, Origin] = {"AUTOMATIC": "model", "SEMIAUTOMATIC": "edited", "MANUAL": "drawn"}
+_BY_NAME = {
+    name.casefold(): structure.name
+    for structure in anatomy.STRUCTURES
+    for name in (structure.name, structure.tg263_name)
+}
+
+
+def read_rtstruct(path: str | Path, series: CTSeries) -> Contours:
+    """The structures of an RTSTRUCT on the grid of the CT that it was drawn on.
+
+    ROIs are known by their SegRap or TG-263 name in any letter case; the names of all others come back in `left_out`.
+    Several contours of one slice are combined by even-odd: one inside another is a hole. What was not read (points,
+    open contours) or lies off the scan is said in `provenance.remarks`. The slice of a contour is the one whose plane
+    it lies in, whatever image it names.
+
+    Raises InputError when the file cannot be read, belongs to another Frame of Reference, names a structure twice, holds
+    no structure that is known here, or has a contour farther than 0.1 mm from the plane of every slice.
+    """
+    contents = read_contents(path)
+    _check_frame_of_reference(contents, series, Path(path).name)
+    known: dict[str, Roi] = {}
+    left_out = []
+    for roi in contents.rois:
+        name = _BY_NAME.get(roi.name.casefold())
+        if name is None:
+            left_out.append(roi.name)
+        elif name in known:
+            raise InputError(
+                f"{Path(path).name} holds {name} twice, as '{known[name].name}' and '{roi.name}'. Remove one of the two."
+            )
+        else:
+            known[name] = roi
+    if not known:
+        raise InputError(
+            f"{Path(path).name} holds no structure known here; it has {', '.join(left_out) or 'no ROI at all'}."
+        )
+
+    planes = SlicePlanes(series)
+    remarks: list[str] = []
+
+    def masks() -> Iterator[tuple[str, np.ndarray]]:
+        for name, roi in known.items():
+            region, roi_remarks = filled(roi, planes, series.shape)
+            remarks.extend(roi_remarks)
+            mask = np.zeros(series.shape, dtype=bool)
+            mask[region.box] = region.mask
+            yield name, mask
+
+    origin: dict[str, Origin] = {name: _ORIGINS.get(roi.algorithm, "imported") for name, roi in known.items()}
+    contours = Contours.from_masks(masks(), series.geometry, Provenance(), origin=origin, left_out=tuple(left_out))
+    return Contours(
+        contours.layers,
+        contours.geometry,
+        contours.structures,
+        _provenance(contents.dataset, series, remarks),
+        contours.left_out,
+    )
+
+
+def filled(roi: Roi, planes: SlicePlanes, shape: tuple[int, int, int]) -> tuple[Region, list[str]]:
+    """The voxels of a grid (z, y, x) inside the contours of an ROI, and sentences on what could not be honoured.
+
+    Raises InputError when a contour lies farther than 0.1 mm from the plane of every slice.
+    """
+    remarks = []
+    for kind in sorted(set(np.array(roi.geometric_types)[~roi.is_filled].tolist())):
+        remarks.append(f"{roi.name}: {roi.geometric_types.count(kind)} contours of type {kind} enclose nothing.")
+    used = roi.is_filled & (roi.lengths > 0)
+    points, lengths = roi.points_mm[np.repeat(used, roi.lengths)], roi.lengths[used]
+    if not len(lengths):
+        return fill(points[:, :2], lengths, lengths, shape), remarks
+    slice_numbers, distances_mm = planes.nearest(points, lengths)
+    off = distances_mm > PLANE_TOLERANCE_MM
+    if off.any():
+        raise InputError(
+            f"{np.count_nonzero(off)} of {len(lengths)} contours of '{roi.name}' lie up to {distances_mm.max():.2f} mm "
+            "beside the slices of this CT. Give the CT on which they were drawn, or export them on its slices."
+        )
+    pixels = planes.to_pixels(np.repeat(slice_numbers, lengths), points)
+    outermost = np.array([shape[2], shape[1]]) - 0.5
+    if (pixels < -0.51).any() or (pixels > outermost + 0.01).any():
+        remarks.append(f"{roi.name} reaches beyond the scan; what lies outside was cut off.")
+    return fill(pixels, lengths, slice_numbers, shape), remarks
+
+
+def _check_frame_of_reference(contents: Contents, series: CTSeries, file_name: str) -> None:
+    stated = {str(contents.dataset.get("FrameOfReferenceUID") or "")}
+    for item in contents.dataset.get("ReferencedFrameOfReferenceSequence", ()):
+        stated.add(str(item.get("FrameOfReferenceUID") or ""))
+    stated.discard("")
+    if stated and series.frame_of_reference_uid not in stated:
+        raise InputError(
+            f"{file_name} belongs to another scan: its Frame of Reference is {', '.join(sorted(stated))}, that of the CT "
+            f"is {series.frame_of_reference_uid or 'not stated'}. Give the CT on which it was drawn."
+        )
+
+
+def _provenance(dataset: Any, series: CTSeries, remarks: list[str]) -> Provenance:
+    stated: dict[str, str] = {}
+    versions = dataset.get("SoftwareVersions") or ()
+    if str(dataset.get("Manufacturer", "")) == MANUFACTURER:
+        for entry in [versions] if isinstance(versions, str) else versions:
+            kind, _, value = str(entry).partition(" ")
+            stated[kind if value else "hash"] = value or kind
+    demonstration = str(dataset.get("StructureSetLabel", "")) == DEMONSTRATION_LABEL
+    intended_use: IntendedUse = "demonstration" if demonstration else "research"
+    return Provenance(
+        model_name=stated.get("model", ""),
+        model_version=stated.get("version", ""),
+        model_hash=stated.get("hash", ""),
+        intended_use=intended_use,
+        created=stated.get("created", ""),
+        software=f"segrap {stated['segrap']}" if "segrap" in stated else "",
+        input_series_uids=(series.series_uid,),
+        remarks=tuple(remarks),
+    )
