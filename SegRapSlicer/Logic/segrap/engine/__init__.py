@@ -1,0 +1,85 @@
+"""The engine: runs a model on CT arrays with nnU-Net's exact semantics, in a stream of slabs.
+
+`segment` is the one way in. `prepare` makes the network's input, `tiles` lays the sliding window, `backends` runs the
+network, `stream` adds up the tiles and paints the label layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from segrap.errors import Cancelled
+from segrap.progress import CancelCheck, Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from segrap.models.folder import Model
+    from segrap.models.labels import OutputPlan
+
+
+def segment(
+    model: Model,
+    images: Sequence[np.ndarray],
+    spacing_zyx: Sequence[float],
+    output_plan: OutputPlan,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    cancelled: CancelCheck | None = None,
+    *,
+    mirror: bool = True,
+    skip_air: bool = True,
+) -> np.ndarray:
+    """Contour images with a model and return label layers: (layers, z, y, x) uint8 on the images' grid.
+
+    images: one (z, y, x) array of Hounsfield units per model channel, in the model's order, all on one grid whose axes
+        run along the patient's (LPS: x to the left, y to the back, z to the head).
+    spacing_zyx: mm, in array order.
+    output_plan: `model.output_plan(...)`.
+    device: auto (CUDA where there is one), cpu, cuda or cuda:N.
+    progress: called after every tile. cancelled: asked before every layer of the network.
+    mirror: average over flips along the axes that the model allows, as nnU-Net does by default.
+    skip_air: leave out tiles on which no voxel of the body depends; then labels are nnU-Net's inside the body (above
+        -500 HU) and mostly background outside it.
+
+    Labels equal those of nnunetv2's predictor with its default settings, up to its float16 rounding of class scores.
+    Raises ModelError (wrong number of images), InputError (images that cannot be used), ResourceError (no such device,
+    out of memory), Cancelled.
+    """
+    from segrap.engine.backends import TorchBackend, choose_device, memory_errors_explained
+    from segrap.engine.prepare import NetworkInput, plan_frame, tiles_with_body
+    from segrap.engine.stream import FeatureRing, LayerPainter
+    from segrap.engine.tiles import plan_tiles, tile_grid
+
+    def report(stage: str, fraction: float, message: str = "") -> None:
+        if cancelled is not None and cancelled():
+            raise Cancelled("The contouring was cancelled.")
+        if progress is not None:
+            progress(Progress(stage, fraction, message))
+
+    with memory_errors_explained():
+        chosen = choose_device(device)
+        report("Preparing the images", 0.0)
+        frame = plan_frame(model, images, spacing_zyx)
+        grid = tile_grid(frame.network_shape, model.patch_size)
+        plan = plan_tiles(grid, tiles_with_body(frame, images, grid) if skip_air else None)
+        layers = np.zeros((output_plan.table.shape[0], *images[0].shape), dtype=np.uint8)
+        if plan.count == 0:
+            return layers
+        source = NetworkInput(model, frame, grid, images, plan.window)
+        report("Loading the model", 0.0, f"{model.name} on {chosen}")
+        backend = TorchBackend(model, chosen, mirror=mirror, cancelled=cancelled)
+        ring = FeatureRing(grid, plan, backend.channels, chosen)
+        painter = LayerPainter(frame, grid, plan, output_plan, backend.head, layers)
+        done = 0
+        for number, row in enumerate(plan.rows):
+            for y, x in row.tiles:
+                report("Contouring", done / plan.count, f"tile {done + 1} of {plan.count}")
+                ring.add(backend.features(source.patch((row.start, y, x))), (row.start, y, x))
+                done += 1
+            last = number + 1 == len(plan.rows)
+            for z, maps in ring.take(row.start, grid.padded[0] if last else plan.rows[number + 1].start):
+                painter.paint(z, maps)
+        report("Contouring", 1.0)
+        return layers

@@ -1,0 +1,181 @@
+"""From tiles to label layers, one slab at a time, so that nothing of the size classes x volume ever exists.
+
+`FeatureRing` adds up the weighted feature maps of overlapping tiles for one patch depth of slices and gives each slice
+away when no later tile can change it. `LayerPainter` turns finished slices into labels on the image's own grid. Both
+give what whole-volume accumulation, whole-volume linear interpolation and a final argmax give: the sums are the same
+sums, and where all network voxels around an image voxel have one and the same highest class, any weighted mean of
+their scores has it too, so only the other voxels are interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from segrap.engine.backends import Head
+from segrap.engine.prepare import Frame
+from segrap.engine.tiles import TileGrid, TilePlan, importance
+from segrap.models.labels import OutputPlan
+
+VOXELS_AT_ONCE = 1 << 15  # voxels whose class scores exist at the same time: 8 MB for 60 classes
+
+
+class FeatureRing:
+    """Weighted sums of feature maps over `patch` depth slices of the tile plan's window.
+
+    Slices lie at index z modulo depth. Everything is counted in the padded volume until a slice is given away.
+    """
+
+    def __init__(self, grid: TileGrid, plan: TilePlan, channels: int, device: torch.device) -> None:
+        self._grid, self._plan = grid, plan
+        rows, columns = (part.stop - part.start for part in plan.window)
+        depth = grid.patch[0]
+        self._sums = torch.zeros((depth, channels, rows, columns), device=device)
+        self._weights = torch.zeros((depth, rows, columns), device=device)
+        self._importance = torch.from_numpy(importance(grid.patch)).to(device)
+
+    def add(self, features: torch.Tensor, start: tuple[int, int, int]) -> None:
+        """Add the (channels, z, y, x) maps of the tile at `start`."""
+        depth, height, width = self._grid.patch
+        y, x = start[1] - self._plan.window[0].start, start[2] - self._plan.window[1].start
+        first = start[0] % depth
+        # The ring ends inside the tile unless the tile starts at its beginning: two pieces.
+        for place, source in (
+            (slice(first, depth), slice(0, depth - first)),
+            (slice(0, first), slice(depth - first, depth)),
+        ):
+            weights = self._importance[source]
+            here = (slice(y, y + height), slice(x, x + width))
+            maps = features[:, source].transpose(0, 1)
+            self._sums[(place, slice(None), *here)].addcmul_(maps, weights[:, None])
+            self._weights[(place, *here)].add_(weights)
+
+    def take(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor | None]]:
+        """Give away the finished slices start to stop: their z in the network's grid and their mean maps
+        (channels, y, x) inside the window without padding, or None where no tile was run. They are then empty."""
+        before, shape = self._grid.before, self._grid.shape
+        inside = tuple(
+            slice(max(b - w.start, 0), min(b + n, w.stop) - w.start)
+            for w, b, n in zip(self._plan.window, before[1:], shape[1:], strict=True)
+        )
+        for padded_z in range(start, stop):
+            sums, weights = self._sums[padded_z % self._grid.patch[0]], self._weights[padded_z % self._grid.patch[0]]
+            z = padded_z - before[0]
+            if 0 <= z < shape[0]:
+                covered = weights[inside]
+                mean = sums[(slice(None), *inside)] / covered.clamp_min(torch.finfo(covered.dtype).tiny)
+                yield z, mean if bool(covered.any()) else None
+            sums.zero_()
+            weights.zero_()
+
+
+class _Slice:
+    """One finished slice of the network's grid: its maps, the index of each voxel's label, and which cells of four
+    neighbouring voxels disagree about it."""
+
+    def __init__(self, maps: torch.Tensor, labels: torch.Tensor) -> None:
+        self.maps = maps
+        self.labels = labels
+        self.mixed = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
+        down, across = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+        self.mixed[:-1] |= down
+        self.mixed[:, :-1] |= across
+        self.mixed[:-1, :-1] |= labels[1:, 1:] != labels[:-1, :-1]
+
+
+class LayerPainter:
+    """Writes label layers, slice by slice of the network's grid.
+
+    layers: (layers, z, y, x) uint8 zeros on the image's grid, to be painted. window: of the tile plan.
+    """
+
+    def __init__(
+        self, frame: Frame, grid: TileGrid, plan: TilePlan, output: OutputPlan, head: Head, layers: np.ndarray
+    ) -> None:
+        self._head = head
+        # A voxel's label is kept as an index: the class, or 1 + the last positive channel of a region model. That
+        # channel decides in any mean of voxels that share it, as a common highest class does.
+        order = output.region_order
+        self._regions = order is not None
+        self._table = output.table if order is None else output.table[:, [0, *order]]
+        self._views = [frame.view(layer) for layer in layers]
+        self._depth_taps = frame.score_taps[0]
+        self._window = [
+            slice(max(w.start - b, 0), min(w.stop - b, n))
+            for w, b, n in zip(plan.window, grid.before[1:], grid.shape[1:], strict=True)
+        ]
+        self._target = [t.within(w.start, w.stop) for t, w in zip(frame.score_taps[1:], self._window, strict=True)]
+        self._taps = [
+            (t.lower[cut] - w.start, t.upper[cut] - w.start, t.weight[cut])
+            for t, w, cut in zip(frame.score_taps[1:], self._window, self._target, strict=True)
+        ]
+        self._next = 0
+        self._held: dict[int, _Slice | None] = {}
+
+    def paint(self, z: int, maps: torch.Tensor | None) -> None:
+        """Take network slice z (in ascending order; None: nothing there) and paint all image slices that can be."""
+        self._held[z] = None if maps is None else _Slice(maps, self._labels(maps))
+        lower, upper, weight = self._depth_taps.lower, self._depth_taps.upper, self._depth_taps.weight
+        while self._next < len(lower) and upper[self._next] <= z:
+            i = self._next
+            self._paint_slice(i, self._held[int(lower[i])], self._held[int(upper[i])], float(weight[i]))
+            self._next += 1
+        oldest = lower[self._next] if self._next < len(lower) else z + 1
+        for k in [k for k in self._held if k < oldest]:
+            del self._held[k]
+
+    def _labels(self, maps: torch.Tensor) -> torch.Tensor:
+        flat = maps.flatten(1)
+        labels = torch.empty(flat.shape[1], dtype=torch.uint8, device=maps.device)
+        for first in range(0, flat.shape[1], VOXELS_AT_ONCE):
+            part = slice(first, first + VOXELS_AT_ONCE)
+            labels[part] = self._decide(self._head.scores(flat[:, part]))
+        return labels.reshape(maps.shape[1:])
+
+    def _decide(self, scores: torch.Tensor) -> torch.Tensor:
+        """(voxels, classes) scores to label indices, uint8. Of equal scores the first class wins, as in numpy."""
+        if not self._regions:
+            return scores.argmax(1).to(torch.uint8)
+        number = torch.arange(1, scores.shape[1] + 1, dtype=torch.uint8, device=scores.device)
+        return ((scores > 0) * number).amax(1)
+
+    def _paint_slice(self, z: int, below: _Slice | None, above: _Slice | None, weight: float) -> None:
+        if below is None or above is None:
+            return  # air
+        (y0, y1, y_weight), (x0, x1, x_weight) = (
+            tuple(torch.from_numpy(np.ascontiguousarray(part)).to(below.labels.device) for part in one)
+            for one in self._taps
+        )
+        labels = below.labels[y0][:, x0]
+        mixed = below.mixed if below is above else below.mixed | above.mixed | (below.labels != above.labels)
+        where = mixed[y0][:, x0].nonzero()
+        for first in range(0, len(where), VOXELS_AT_ONCE):
+            y, x = where[first : first + VOXELS_AT_ONCE].unbind(1)
+            maps = _interpolate_plane(below.maps, y0[y], y1[y], y_weight[y], x0[x], x1[x], x_weight[x])
+            if below is not above:
+                maps *= 1 - weight
+                maps += weight * _interpolate_plane(above.maps, y0[y], y1[y], y_weight[y], x0[x], x1[x], x_weight[x])
+            labels[y, x] = self._decide(self._head.scores(maps))
+        painted = labels.cpu().numpy()
+        for view, values in zip(self._views, self._table, strict=True):
+            view[z, self._target[0], self._target[1]] = values[painted]
+
+
+def _interpolate_plane(
+    maps: torch.Tensor,
+    y0: torch.Tensor,
+    y1: torch.Tensor,
+    y_weight: torch.Tensor,
+    x0: torch.Tensor,
+    x1: torch.Tensor,
+    x_weight: torch.Tensor,
+) -> torch.Tensor:
+    """Bilinear interpolation of (channels, y, x) maps at voxels: (channels, voxels)."""
+    flat, width = maps.flatten(1), maps.shape[2]
+    total = torch.zeros((flat.shape[0], len(y0)), device=maps.device, dtype=maps.dtype)
+    for y, wy in ((y0, 1 - y_weight), (y1, y_weight)):
+        for x, wx in ((x0, 1 - x_weight), (x1, x_weight)):
+            total += flat[:, y * width + x] * (wy * wx).to(maps.dtype)
+    return total
