@@ -29,7 +29,7 @@ VERTEX_Z_MM, VERTEX_IN_SCAN_Z_MM = 177.0, 174.0
 # The field of view's middle: the couch and the nose both fit.
 FIELD_CENTRE_Y_MM = 12.0
 # Nothing of the body bends or wobbles further than this (mm): the boxes of the shapes are widened by it.
-REACH_MM = 13.0
+REACH_MM = 18.0
 SLAB_VOXELS = 3_000_000
 
 
