@@ -18,9 +18,7 @@ from segrap.rtstruct.planes import PLANE_TOLERANCE_MM, SlicePlanes
 
 _ORIGINS: dict[str, Origin] = {"AUTOMATIC": "model", "SEMIAUTOMATIC": "edited", "MANUAL": "drawn"}
 _BY_NAME = {
-    name.casefold(): structure.name
-    for structure in anatomy.STRUCTURES
-    for name in (structure.name, structure.tg263_name)
+    name.casefold(): structure for structure in anatomy.STRUCTURES for name in (structure.name, structure.tg263_name)
 }
 
 
@@ -32,23 +30,24 @@ def read_rtstruct(path: str | Path, series: CTSeries) -> Contours:
     open contours) or lies off the scan is said in `provenance.remarks`. The slice of a contour is the one whose plane
     it lies in, whatever image it names.
 
-    Raises InputError when the file cannot be read, belongs to another Frame of Reference, names a structure twice, holds
-    no structure that is known here, or has a contour farther than 0.1 mm from the plane of every slice.
+    Raises InputError when the file cannot be read, belongs to another Frame of Reference, names a structure twice,
+    holds no structure that is known here, or has a contour farther than 0.1 mm from the plane of every slice.
     """
     contents = read_contents(path)
     _check_frame_of_reference(contents, series, Path(path).name)
     known: dict[str, Roi] = {}
     left_out = []
     for roi in contents.rois:
-        name = _BY_NAME.get(roi.name.casefold())
-        if name is None:
+        structure = known_structure(roi.name)
+        if structure is None:
             left_out.append(roi.name)
-        elif name in known:
+        elif structure.name in known:
             raise InputError(
-                f"{Path(path).name} holds {name} twice, as '{known[name].name}' and '{roi.name}'. Remove one of the two."
+                f"{Path(path).name} holds {structure.name} twice, as '{known[structure.name].name}' and '{roi.name}'. "
+                "Remove one of them."
             )
         else:
-            known[name] = roi
+            known[structure.name] = roi
     if not known:
         raise InputError(
             f"{Path(path).name} holds no structure known here; it has {', '.join(left_out) or 'no ROI at all'}."
@@ -74,6 +73,11 @@ def read_rtstruct(path: str | Path, series: CTSeries) -> Contours:
         _provenance(contents.dataset, series, remarks),
         contours.left_out,
     )
+
+
+def known_structure(roi_name: str) -> anatomy.Structure | None:
+    """The structure of that SegRap or TG-263 name in any letter case, or None."""
+    return _BY_NAME.get(roi_name.casefold())
 
 
 def filled(roi: Roi, planes: SlicePlanes, shape: tuple[int, int, int]) -> tuple[Region, list[str]]:
@@ -109,8 +113,8 @@ def _check_frame_of_reference(contents: Contents, series: CTSeries, file_name: s
     stated.discard("")
     if stated and series.frame_of_reference_uid not in stated:
         raise InputError(
-            f"{file_name} belongs to another scan: its Frame of Reference is {', '.join(sorted(stated))}, that of the CT "
-            f"is {series.frame_of_reference_uid or 'not stated'}. Give the CT on which it was drawn."
+            f"{file_name} belongs to another scan: its Frame of Reference is {', '.join(sorted(stated))}, that of the "
+            f"CT is {series.frame_of_reference_uid or 'not stated'}. Give the CT on which it was drawn."
         )
 
 

@@ -296,7 +296,7 @@ def _roi_contour(
     polygons = [(box[0].start + z, polygon) for z, of_slice in enumerate(outlines(mask)) for polygon in of_slice]
     slice_numbers = np.array([z for z, _ in polygons])
     lengths = np.array([len(polygon) for _, polygon in polygons])
-    pixels = np.concatenate([polygon for _, polygon in polygons]) + (box[2].start, box[1].start)
+    pixels = np.concatenate([polygon for _, polygon in polygons]) + np.array([box[2].start, box[1].start])
     points_mm = planes.to_lps(np.repeat(slice_numbers, lengths), pixels)
 
     roi_contour = Dataset()
