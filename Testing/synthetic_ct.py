@@ -81,7 +81,10 @@ def write_ct_series(
     """
     folder.mkdir(parents=True, exist_ok=True)
     slope, intercept = rescale
-    stored = np.rint((np.asarray(array_hu, dtype=np.float64) - intercept) / slope).astype(np.uint16)
+    exact = np.rint((np.asarray(array_hu, dtype=np.float64) - intercept) / slope)
+    stored = exact.astype(np.int16 if tags.get("PixelRepresentation") == 1 else np.uint16)
+    if not np.array_equal(stored, exact):
+        raise ValueError("these values do not fit into 16 bits with this rescale")
     common = {
         "StudyInstanceUID": generate_uid(),
         "FrameOfReferenceUID": generate_uid(),

@@ -15,6 +15,7 @@ import numpy as np
 
 from segrap.alignment import (
     Alignment,
+    around_body,
     coarse_view,
     covered,
     enhancement_hu,
@@ -158,7 +159,7 @@ def _told_apart(scans: Sequence[_Scan]) -> tuple[_Scan, _Scan]:
     first, second = scans
     if bool(first.stated_contrast) != bool(second.stated_contrast):
         return (second, first) if first.stated_contrast else (first, second)
-    views = coarse_view(first.image), coarse_view(second.image)
+    views = around_body(coarse_view(first.image)), around_body(coarse_view(second.image))
     gain = enhancement_hu(views[0].array, second_on_first(*views, measure_alignment(*views)))
     if abs(gain) < ENHANCED_HU:
         raise InputError(
@@ -172,7 +173,7 @@ def _pair(plain: _Scan, enhanced: _Scan) -> CTPair:
     """Both scans on the grid of `plain`, after all checks of one against the other."""
     remarks = [remark for scan in (plain, enhanced) if scan.series for remark in scan.series.remarks]
     _check_two_scans_of_one_patient(plain, enhanced)
-    views = coarse_view(plain.image), coarse_view(enhanced.image)
+    views = around_body(coarse_view(plain.image)), coarse_view(enhanced.image)
     remarks += _coverage_remarks(*views)
     alignment = measure_alignment(*views)
     remarks += _alignment_remarks(alignment, plain, enhanced)

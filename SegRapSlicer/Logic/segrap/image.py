@@ -224,17 +224,14 @@ def resample(image: Image, geometry: Geometry, shape: tuple[int, int, int], outs
     grid = SimpleITK.Image([x, y, z], SimpleITK.sitkUInt8)
     _set_geometry(grid, geometry)
     moved = SimpleITK.Resample(
-        SimpleITK.Cast(to_sitk(image), SimpleITK.sitkFloat32),
-        grid,
-        SimpleITK.Transform(),
-        SimpleITK.sitkLinear,
-        outside,
-        SimpleITK.sitkFloat32,
+        to_sitk(image), grid, SimpleITK.Transform(), SimpleITK.sitkLinear, outside, SimpleITK.sitkFloat32
     )
-    array = SimpleITK.GetArrayViewFromImage(moved)
-    if np.issubdtype(image.array.dtype, np.integer):
-        return Image(np.rint(array).astype(image.array.dtype), geometry)
-    return Image(array.astype(image.array.dtype), geometry)
+    values = SimpleITK.GetArrayViewFromImage(moved)
+    array = np.empty(shape, dtype=image.array.dtype)
+    whole_numbers = np.issubdtype(image.array.dtype, np.integer)
+    for number in range(z):  # slice by slice: a second volume of floats would be the largest thing in memory
+        array[number] = np.rint(values[number]) if whole_numbers else values[number]
+    return Image(array, geometry)
 
 
 def to_sitk(image: Image) -> Any:
