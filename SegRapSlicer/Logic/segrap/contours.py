@@ -71,6 +71,7 @@ class StructureFacts:
 
     box: its bounding box as (z, y, x) slices, None when it is empty. cut_at: the faces of the scan that it touches
     ('left', 'right', 'front', 'back', 'feet', 'head' of the patient), where it may go on beyond the scan.
+    fingerprint: a number that stands for exactly this set of voxels, by which a later edit is noticed.
     confidence: 0 to 1 as the engine measured it, or None. origin: 'model'; 'edited' by a person afterwards; 'drawn' by
     a person; 'imported' from a file that does not say.
     """
@@ -81,6 +82,7 @@ class StructureFacts:
     volume_cc: float
     box: Box | None
     cut_at: tuple[str, ...]
+    fingerprint: int
     confidence: float | None = None
     origin: Origin = "model"
 
@@ -116,7 +118,7 @@ class Contours:
         placement: Mapping[str, tuple[int, int]],
         provenance: Provenance,
         confidence: Mapping[str, float] | None = None,
-        origin: Mapping[str, Origin] | Origin = "model",
+        origin: Origin | Mapping[str, Origin] = "model",
         left_out: tuple[str, ...] = (),
     ) -> Contours:
         """Contours from label layers (layer, z, y, x) uint8 and the (layer, value from 1) of each structure in them.
@@ -130,10 +132,9 @@ class Contours:
             raise InputError(f"Label layers must be uint8 (layer, z, y, x); these are {layers.dtype} {layers.shape}.")
         _check_placement(placement, len(layers))
         layers = np.ascontiguousarray(layers)
-        scans = [scan_layer(layer) for layer in layers]
-        for number, (counts, _) in enumerate(scans):
-            claimed = {value for layer, value in placement.values() if layer == number}
-            stray = sorted(set(np.flatnonzero(counts).tolist()) - claimed)
+        regions = [scan_layer(layer) for layer in layers]
+        for number, found in enumerate(regions):
+            stray = sorted(set(found) - {value for layer, value in placement.values() if layer == number})
             if stray:
                 raise InputError(f"Label layer {number} holds the value {stray[0]}, which belongs to no structure.")
         structures = {}
@@ -141,15 +142,15 @@ class Contours:
             if name not in placement:
                 continue
             layer, value = placement[name]
-            counts, boxes = scans[layer]
-            box = boxes.get(value)
+            voxels, box, fingerprint = regions[layer].get(value, (0, None, 0))
             structures[name] = StructureFacts(
                 layer=layer,
                 value=value,
-                voxels=int(counts[value]),
-                volume_cc=float(counts[value]) * geometry.voxel_volume_cc,
+                voxels=voxels,
+                volume_cc=voxels * geometry.voxel_volume_cc,
                 box=box,
                 cut_at=_faces_touched(box, layers.shape[1:], geometry),
+                fingerprint=fingerprint,
                 confidence=(confidence or {}).get(name),
                 origin=origin if isinstance(origin, str) else origin[name],
             )
@@ -162,7 +163,7 @@ class Contours:
         geometry: Geometry,
         provenance: Provenance,
         confidence: Mapping[str, float] | None = None,
-        origin: Mapping[str, Origin] | Origin = "model",
+        origin: Origin | Mapping[str, Origin] = "model",
         left_out: tuple[str, ...] = (),
     ) -> Contours:
         """Contours from one mask (z, y, x) per structure, every overlap kept.

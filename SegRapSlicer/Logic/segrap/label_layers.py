@@ -5,6 +5,8 @@ A layer is a uint8 (z, y, x) array in which every value above 0 is one structure
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from segrap import anatomy
@@ -35,7 +37,8 @@ class LayerStack:
                 else f"{name} is not a 3-D mask."
             )
         inside = np.ascontiguousarray(mask if mask.dtype == bool else mask > 0)
-        box = scan_layer(inside.view(np.uint8))[1].get(1, NOWHERE)
+        region = scan_layer(inside.view(np.uint8)).get(1)
+        box = region.box if region else NOWHERE
         inside = inside[box]
         table_layer, value = anatomy.layer_and_value(name)
         home = self._home.get(table_layer)
@@ -61,37 +64,48 @@ class LayerStack:
         return whole
 
 
-def scan_layer(layer: np.ndarray) -> tuple[np.ndarray, dict[int, Box]]:
-    """Voxels per value (256) and the bounding box of each value above 0 that occurs in a (z, y, x) uint8 layer.
+class Region(NamedTuple):
+    """The voxels of one value of a layer: how many, their bounding box, and a number that changes with any of them."""
 
-    Most voxels are background: they are skipped eight at a time, and only what is left is counted.
+    voxels: int
+    box: Box
+    fingerprint: int
+
+
+def scan_layer(layer: np.ndarray) -> dict[int, Region]:
+    """The region of each value above 0 that occurs in a (z, y, x) uint8 layer, in one pass.
+
+    Most voxels are background: they are skipped eight at a time, and only what is left is looked at.
     """
-    counts = np.zeros(256, dtype=np.int64)
+    voxels = np.zeros(256, dtype=np.int64)
+    fingerprint = np.zeros(256, dtype=np.uint64)
     low = np.full((3, 256), np.iinfo(np.int64).max)
     high = np.full((3, 256), -1)
     for z, plane in enumerate(layer):
-        values, index = foreground(plane.reshape(-1))
+        values, index = _foreground(plane.reshape(-1))
         if not values.size:
             continue
-        order = np.argsort(values, kind="stable")
+        index = index[np.argsort(values, kind="stable")]
         in_plane = np.bincount(values, minlength=256)
-        counts += in_plane
         present = np.flatnonzero(in_plane)
         starts = np.concatenate(([0], np.cumsum(in_plane[present])[:-1]))
-        y, x = np.divmod(index[order], plane.shape[1])
+        voxels += in_plane
+        fingerprint[present] += np.add.reduceat(_scramble(index + z * plane.size), starts)
+        y, x = np.divmod(index, plane.shape[1])
         low[0, present] = np.minimum(low[0, present], z)
         high[0, present] = z
         for axis, position in ((1, y), (2, x)):
             low[axis, present] = np.minimum(low[axis, present], np.minimum.reduceat(position, starts))
             high[axis, present] = np.maximum(high[axis, present], np.maximum.reduceat(position, starts))
-    boxes: dict[int, Box] = {}
-    for value in np.flatnonzero(counts).tolist():
+    regions = {}
+    for value in np.flatnonzero(voxels).tolist():
         first, last = low[:, value].tolist(), high[:, value].tolist()
-        boxes[value] = (slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), slice(first[2], last[2] + 1))
-    return counts, boxes
+        box = (slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), slice(first[2], last[2] + 1))
+        regions[value] = Region(int(voxels[value]), box, int(fingerprint[value]))
+    return regions
 
 
-def foreground(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _foreground(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The values above 0 of a flat uint8 array and where they are."""
     whole = flat.size // 8 * 8
     words = flat[:whole].view(np.uint64)
@@ -100,6 +114,14 @@ def foreground(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     index = np.concatenate([(hits[:, None] * 8 + np.arange(8)).reshape(-1), np.arange(whole, flat.size)])
     inside = values > 0
     return values[inside], index[inside]
+
+
+def _scramble(index: np.ndarray) -> np.ndarray:
+    """Voxel numbers as well-mixed 64-bit numbers (the finaliser of SplitMix64), whose sum identifies a set of them."""
+    mixed = (index.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def keep_values(layer: np.ndarray, values: list[int]) -> np.ndarray:
