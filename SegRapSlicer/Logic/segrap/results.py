@@ -19,28 +19,30 @@ def write_results(
 
     formats: of "seg.nrrd" (Slicer segmentation), "rtstruct" (DICOM), "segrap" (the challenge's 4-D .mha), "nifti" (one
     file per structure).
-    Returns the files written and remarks for the user (structures that no RTSTRUCT can hold because they are empty).
+    Returns the files written and remarks for the user (what was not found).
     Raises UsageError (an RTSTRUCT of what was no DICOM), OutputError; then nothing of it is in `output`.
     """
-    from segrap.contour_files import write_challenge_mha, write_nifti_folder, write_seg_nrrd, write_structures_csv
+    from segrap.contour_files import write_challenge_mha, write_nifti_folder, write_structures_csv
     from segrap.evaluation.report import write_report
     from segrap.quality import check
+    from segrap.rtstruct.write import write_rtstruct
+    from segrap.seg_nrrd import write_seg_nrrd
 
     series = pair.non_contrast_series
-    chosen = formats or ("seg.nrrd", "rtstruct" if series else "seg.nrrd")
+    chosen = formats or ("seg.nrrd", *(("rtstruct",) if series else ()))
     if "rtstruct" in chosen and not series:
         raise UsageError("An RTSTRUCT needs the CT's DICOM files: give the DICOM folder instead of an image file.")
-    findings = check(contours)
-    remarks: tuple[str, ...] = ()
+    findings = check(contours, pair.non_contrast)
+    empty = [name for name in contours.names if contours.is_empty(name)]
+    remarks = [f"Not found by the model: {', '.join(empty)}."] if empty else []
     with replacing_folder(output) as folder:
         if "seg.nrrd" in chosen:
             write_seg_nrrd(contours, folder / "contours.seg.nrrd")
         if "rtstruct" in chosen and series:
-            from segrap.rtstruct.write import write_rtstruct
-
-            report = write_rtstruct(contours, series, folder / "RTSTRUCT.dcm")
-            if report.empty:
-                remarks = (f"Not in the RTSTRUCT because no voxel was found: {', '.join(report.empty)}.",)
+            if len(empty) == len(contours.names):
+                remarks.append("There is no RTSTRUCT, because no structure was found.")
+            else:
+                write_rtstruct(contours, series, folder / "RTSTRUCT.dcm")
         if "segrap" in chosen:
             write_challenge_mha(contours, folder)
         if "nifti" in chosen:
@@ -48,4 +50,4 @@ def write_results(
         write_structures_csv(contours, folder / "structures.csv")
         write_report(contours, pair, findings, folder / "report.html")
         written = sorted(item.name for item in folder.iterdir())
-    return [output / name for name in written], remarks
+    return [output / name for name in written], tuple(remarks)

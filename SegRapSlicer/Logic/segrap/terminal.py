@@ -55,7 +55,7 @@ def _lines() -> ProgressCallback:
 
 @contextmanager
 def errors_as_exit_status() -> Iterator[None]:
-    """Turn the named errors into one line on stderr and their exit status; anything else is a defect and shows itself."""
+    """Turn the named errors into one line on stderr and an exit status; anything else is a defect and shows itself."""
     try:
         yield
     except KeyboardInterrupt:

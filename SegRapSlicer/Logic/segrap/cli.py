@@ -1,0 +1,317 @@
+"""`segrap`: the road from a terminal. Each command reads its arguments, calls one room and reports.
+
+Exit status: 0 done; 2 the command line is wrong; 3 the input cannot be used; 4 the model cannot be used; 5 out of
+memory, no such device, or the result cannot be written; 130 cancelled. People are spoken to on stderr, results go to
+stdout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import segrap
+from segrap.terminal import errors_as_exit_status, give, progress_bar, say
+
+if TYPE_CHECKING:
+    from segrap.contours import Contours
+    from segrap.ct_pair import CTPair
+    from segrap.dicom_series import CTSeries
+    from segrap.progress import ProgressCallback
+
+FORMATS = ("seg.nrrd", "rtstruct", "segrap", "nifti")
+
+some_path = click.Path(path_type=Path)
+output_folder = click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+
+
+class Commands(click.Group):
+    """A group whose commands end with the exit statuses above."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with errors_as_exit_status():
+            return super().invoke(ctx)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(segrap.__version__, prog_name="segrap")
+def main() -> None:
+    """Auto-contouring for radiotherapy of nasopharyngeal cancer. For research: every contour needs review."""
+
+
+@main.command()
+@click.argument("ncct", type=some_path)
+@click.argument("cect", type=some_path, required=False)
+@output_folder
+@click.option("--model", "model_name", metavar="NAME_OR_FOLDER", help="An installed model, or a model folder.")
+@click.option("--structures", metavar="NAMES", help="SegRap names with commas between them, or OARs, GTVs, all.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="May be given several times.")
+@click.option("--allow-demo-model", is_flag=True, help="Let a demonstration model run on a real scan.")
+@as_json
+def contour(
+    ncct: Path,
+    cect: Path | None,
+    output: Path,
+    model_name: str | None,
+    structures: str | None,
+    device: str,
+    formats: tuple[str, ...],
+    allow_demo_model: bool,
+    as_json: bool,
+) -> None:
+    """Contour a CT pair (or one CT); write contours, a table and a report into the output folder.
+
+    NCCT and CECT are a DICOM folder or a .nii, .nii.gz, .nrrd, .mha or .mhd file. One DICOM folder may hold both scans.
+    """
+    from segrap import anatomy
+    from segrap.ct_pair import load_pair
+    from segrap.progress import Progress
+
+    chosen = anatomy.choose(name.strip() for name in structures.split(",")) if structures else None
+    with progress_bar() as progress:
+        progress(Progress("Reading the CT", 0.0))
+        pair = load_pair(ncct, cect)
+        result = _contour_and_write(pair, model_name, output, progress, chosen, device, formats, allow_demo_model)
+    _report(result, as_json)
+
+
+@main.command()
+@output_folder
+@click.option("--seed", default=1, show_default=True, help="Which made-up patient.")
+@as_json
+def demo(output: Path, seed: int, as_json: bool) -> None:
+    """Contour a made-up patient: the whole road, from two DICOM series to an RTSTRUCT, with pictures and report."""
+    from segrap.ct_pair import load_pair
+    from segrap.progress import Progress
+    from segrap.training.phantom import Phantom
+    from segrap.training.phantom_files import write_dicom_pair
+    from segrap.writing import replacing_folder
+
+    with progress_bar() as progress:
+        progress(Progress("Making up a patient", 0.0))
+        scans = output / "made-up patient"
+        with replacing_folder(scans) as folder:
+            write_dicom_pair(Phantom(seed).render(), folder, seed)
+        progress(Progress("Reading the CT", 0.0))
+        pair = load_pair(scans)
+        result = _contour_and_write(pair, "SegRapPhantom", output, progress)
+    _report(result, as_json)
+
+
+def _contour_and_write(
+    pair: CTPair,
+    model_name: str | None,
+    output: Path,
+    progress: ProgressCallback,
+    structures: tuple[str, ...] | None = None,
+    device: str = "auto",
+    formats: tuple[str, ...] = (),
+    allow_demo_model: bool = False,
+) -> dict[str, Any]:
+    from segrap.contouring import choose_model, contour
+    from segrap.progress import Progress
+    from segrap.results import write_results
+
+    model = choose_model(pair, model_name)
+    contours = contour(pair, model, structures, device, allow_demo_model, progress)
+    progress(Progress("Writing", 1.0))
+    files, remarks = write_results(contours, pair, output, formats)
+    return {
+        "title": contours.title,
+        "files": [str(path) for path in files],
+        "remarks": [*pair.remarks, *remarks],
+        "structures": {name: round(facts.volume_cc, 3) for name, facts in contours.structures.items()},
+        "provenance": asdict(contours.provenance),
+    }
+
+
+def _report(result: dict[str, Any], as_json: bool) -> None:
+    for remark in result["remarks"]:
+        say(remark)
+    say(f"{result['title']}: {len(result['structures'])} structures. Look at report.html first.")
+    give(result, as_json, "\n".join(result["files"]))
+
+
+@main.group()
+def models() -> None:
+    """Models at hand: list, show, install, remove, check."""
+
+
+@models.command("list")
+@as_json
+def list_models(as_json: bool) -> None:
+    """The models that ship with segrap and those you installed."""
+    from segrap.models import library
+
+    entries = [asdict(entry) | {"folder": str(entry.folder)} for entry in library.list_models()]
+    lines = [f"{one['name']} {one['version']}, {one['intended_use']}: {one['description']}" for one in entries]
+    give({"models": entries}, as_json, "\n".join(lines) or "There is no model yet.")
+
+
+@models.command("show")
+@click.argument("name")
+@as_json
+def show_model(name: str, as_json: bool) -> None:
+    """What a model needs and contours, its licence and its hash."""
+    from segrap.models.library import find_model
+
+    _show(find_model(name), as_json)
+
+
+@models.command("check")
+@click.argument("folder", type=some_path)
+@as_json
+def check_model(folder: Path, as_json: bool) -> None:
+    """Read an nnU-Net v2 model folder without running code of it; say what cannot be honoured, if anything."""
+    _show(folder, as_json)
+
+
+@models.command("install")
+@click.argument("source", metavar="FILE_OR_URL")
+@click.option("--name", help="What to call it.")
+@click.option("--sha256", help="Expected SHA-256 of the file.")
+@as_json
+def install_model(source: str, name: str | None, sha256: str | None, as_json: bool) -> None:
+    """Install a model from a folder, a .zip or .tar file, or an address (the only command that uses the network)."""
+    from segrap.models.library import install
+
+    _show(install(source, name, sha256).folder, as_json)
+
+
+@models.command("remove")
+@click.argument("name")
+def remove_model(name: str) -> None:
+    """Delete a model that you installed."""
+    from segrap.models.library import remove
+
+    say(f"Removed {remove(name)}.")
+
+
+def _show(folder: Path, as_json: bool) -> None:
+    from segrap.contouring import coverage
+    from segrap.models.folder import read_model
+
+    model = read_model(folder)
+    facts = {
+        "name": model.name,
+        "version": model.version,
+        "intended_use": model.intended_use,
+        "licence": model.licence,
+        "description": model.description,
+        "channels": list(model.channels),
+        "coverage": coverage(model.structures),
+        "structures": list(model.structures),
+        "folds": list(model.folds),
+        "spacing_mm": list(model.spacing_zyx[::-1]),
+        "folder": str(model.folder),
+        "hash": model.hash,
+    }
+    words = (
+        f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}" for key, value in facts.items()
+    )
+    give(facts, as_json, "\n".join(words))
+
+
+@main.group()
+def rtstruct() -> None:
+    """RTSTRUCT files: write, check, read."""
+
+
+@rtstruct.command("write")
+@click.argument("contours", type=some_path)
+@click.argument("ct_folder", type=some_path)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--structures", metavar="NAMES", help="SegRap names with commas between them, or OARs, GTVs, all.")
+@click.option("--names", type=click.Choice(["tg263", "segrap"]), default="tg263", show_default=True)
+def write(contours: Path, ct_folder: Path, output: Path, structures: str | None, names: Any) -> None:
+    """Write CONTOURS (.seg.nrrd, also as edited and saved by Slicer) as an RTSTRUCT on the CT in CT_FOLDER."""
+    from segrap import anatomy
+    from segrap.rtstruct.write import write_rtstruct
+    from segrap.seg_nrrd import read_seg_nrrd
+
+    read = read_seg_nrrd(contours)
+    _say_left_out(read.left_out)
+    chosen = anatomy.choose(name.strip() for name in structures.split(",")) if structures else None
+    report = write_rtstruct(read, _series_of(ct_folder, read), output, chosen, names)
+    if report.empty:
+        say(f"Empty, hence not in the RTSTRUCT: {', '.join(report.empty)}.")
+    print(output)
+
+
+@rtstruct.command("check")
+@click.argument("file", type=some_path)
+@click.argument("ct_folder", type=some_path)
+@as_json
+def check(file: Path, ct_folder: Path, as_json: bool) -> None:
+    """Look for what planning systems stumble over; exit status 3 if there is an error."""
+    from segrap.errors import InputError
+    from segrap.rtstruct.lint import lint
+
+    findings = lint(file, _series_of(ct_folder))
+    lines = [f"{finding.severity}: {finding.where}: {finding.what}" for finding in findings]
+    give({"findings": [asdict(finding) for finding in findings]}, as_json, "\n".join(lines) or "Nothing found.")
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors:
+        raise InputError(f"{file.name} has {errors} error{'s' * (errors > 1)}.")
+
+
+@rtstruct.command("read")
+@click.argument("file", type=some_path)
+@click.argument("ct_folder", type=some_path)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
+def read(file: Path, ct_folder: Path, output: Path) -> None:
+    """Turn the structures of an RTSTRUCT into a Slicer segmentation (.seg.nrrd) on the CT in CT_FOLDER."""
+    from segrap.rtstruct.read import read_rtstruct
+    from segrap.seg_nrrd import write_seg_nrrd
+
+    contours = read_rtstruct(file, _series_of(ct_folder))
+    _say_left_out(contours.left_out)
+    write_seg_nrrd(contours, output)
+    print(output)
+
+
+def _series_of(ct_folder: Path, contours: Contours | None = None) -> CTSeries:
+    """The one CT series of the folder, or of several the one on whose grid the contours lie."""
+    from segrap.dicom_series import read_series_folder
+    from segrap.errors import InputError
+    from segrap.image import same_grid
+
+    found = read_series_folder(ct_folder)
+    if contours:
+        found = [one for one in found if same_grid(contours.geometry, contours.shape, one.geometry, one.shape)]
+    named = [one for one in found if contours and one.series_uid in contours.provenance.input_series_uids[:1]]
+    if len(named or found) != 1:
+        raise InputError(
+            f"{ct_folder} holds {len(found)} CT series that fit. Give the folder of the planning CT alone."
+        )
+    return (named or found)[0]
+
+
+def _say_left_out(names: tuple[str, ...]) -> None:
+    if names:
+        say(f"Left out, for they are no SegRap structures: {', '.join(names)}.")
+
+
+@main.group()
+def dataset() -> None:
+    """Data for tests and training."""
+
+
+@dataset.command()
+@output_folder
+@click.option("--seed", default=1, show_default=True)
+@click.option("--format", "kind", type=click.Choice(["dicom", "nifti"]), default="dicom", show_default=True)
+def phantom(output: Path, seed: int, kind: str) -> None:
+    """Make up a patient: a non-contrast and a contrast CT with their true contours."""
+    from segrap.training.phantom import Phantom
+    from segrap.training.phantom_files import write_dicom_pair, write_nifti_pair
+    from segrap.writing import replacing_folder
+
+    with replacing_folder(output) as folder:
+        (write_dicom_pair if kind == "dicom" else write_nifti_pair)(Phantom(seed).render(), folder, seed)
+    print(output)
