@@ -128,8 +128,8 @@ def _provenance(dataset: Any, series: CTSeries, remarks: list[str]) -> Provenanc
     demonstration = str(dataset.get("StructureSetLabel", "")) == DEMONSTRATION_LABEL
     intended_use: IntendedUse = "demonstration" if demonstration else "research"
     return Provenance(
-        model_name=stated.get("model", ""),
-        model_version=stated.get("version", ""),
+        model_name=stated.get("model-name", ""),
+        model_version=stated.get("model-version", ""),
         model_hash=stated.get("hash", ""),
         intended_use=intended_use,
         created=stated.get("created", ""),

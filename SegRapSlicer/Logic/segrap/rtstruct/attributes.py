@@ -1,0 +1,194 @@
+"""What an RTSTRUCT says besides its contours: whose it is, what it refers to, who made it, what each ROI is.
+
+Compatible on purpose: every attribute is known to the validators and planning systems of 2022 and before.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import segrap
+from segrap import anatomy
+from segrap.contours import Contours, StructureFacts
+from segrap.dicom_series import CTSeries
+from segrap.rtstruct.contents import DEMONSTRATION_LABEL, LABEL, MANUFACTURER, RT_STRUCTURE_SET_STORAGE
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Names = Literal["tg263", "segrap"]
+
+# Far from the numbers that scanners give, so that no list shows the CT and its contours under one.
+_SERIES_NUMBER_STEP = 9000
+_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # what the standard asks for here, though retired as an object
+_ALGORITHMS = {"model": "AUTOMATIC", "edited": "SEMIAUTOMATIC", "drawn": "MANUAL", "imported": ""}
+_SIDES = {"left": ("7771000", "Left"), "right": ("24028007", "Right")}
+
+# Type 2 of the Patient, General Study and Frame of Reference modules: there, if need be empty.
+_COPIED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+    "PositionReferenceIndicator",
+)
+_COPIED_IF_THERE = (
+    "SpecificCharacterSet",
+    "IssuerOfPatientID",
+    "PatientBirthTime",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "StudyDescription",
+)
+
+
+def header(contours: Contours, series: CTSeries) -> Dataset:
+    """A new RTSTRUCT dataset of the CT's patient and study, with UIDs of its own, and nothing in it yet."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ImplicitVRLittleEndian, generate_uid
+
+    image = series.headers[0]
+    provenance = contours.provenance
+    demonstration = provenance.intended_use == "demonstration"
+    now = datetime.datetime.now()
+    dataset = Dataset()
+    for keyword in _COPIED_IF_THERE:
+        if keyword in image:
+            dataset[keyword] = image[keyword]
+    for keyword in _COPIED:
+        if keyword in image:
+            dataset[keyword] = image[keyword]
+        else:
+            setattr(dataset, keyword, "")
+    dataset.SOPClassUID = RT_STRUCTURE_SET_STORAGE
+    dataset.SOPInstanceUID = generate_uid(prefix=None)
+    dataset.InstanceCreationDate = dataset.SeriesDate = dataset.StructureSetDate = now.strftime("%Y%m%d")
+    dataset.InstanceCreationTime = dataset.SeriesTime = dataset.StructureSetTime = now.strftime("%H%M%S")
+    dataset.Modality = "RTSTRUCT"
+    dataset.StudyInstanceUID = series.study_uid
+    dataset.SeriesInstanceUID = generate_uid(prefix=None)
+    dataset.SeriesNumber = int(image.get("SeriesNumber") or 0) + _SERIES_NUMBER_STEP
+    dataset.OperatorsName = ""
+    dataset.SeriesDescription = (
+        "SegRap DEMONSTRATION, not for clinical use" if demonstration else "SegRap contours, not reviewed"
+    )
+    dataset.Manufacturer = dataset.ManufacturerModelName = MANUFACTURER
+    dataset.SoftwareVersions = _software_versions(contours)
+    dataset.FrameOfReferenceUID = series.frame_of_reference_uid
+    dataset.StructureSetLabel = DEMONSTRATION_LABEL if demonstration else LABEL
+    description = [contours.title + "."]
+    if provenance.model_hash:
+        description.append(f"Model files SHA-256 {provenance.model_hash[:12]}.")
+    if provenance.input_series_uids:
+        description.append(f"Made from CT series {', '.join(provenance.input_series_uids)}.")
+    dataset.StructureSetDescription = _ascii(" ".join(description), 1024)
+    dataset.InstanceNumber = 1
+    dataset.ApprovalStatus = "UNAPPROVED"
+
+    # Implicit VR: in explicit VR a contour of more than 65,534 bytes cannot be written, and readers lose it.
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return dataset
+
+
+def _software_versions(contours: Contours) -> list[str]:
+    # One entry each, as the reader takes them apart again. 64 characters fit into each, just enough for a SHA-256 (but
+    # not at the end, where padding to even length may follow).
+    provenance = contours.provenance
+    entries = [f"segrap {segrap.__version__}"]
+    for kind in ("name", "version"):
+        value = getattr(provenance, f"model_{kind}")
+        entries += [f"model-{kind} {value}"] if value else []
+    entries += [provenance.model_hash] if provenance.model_hash else []
+    entries += [f"created {provenance.created}"] if provenance.created else []
+    return [_ascii(entry, 64) for entry in entries]
+
+
+def add_references(dataset: Dataset, series: CTSeries) -> None:
+    """Name the Frame of Reference, the study, the series and every image of it."""
+    from pydicom.dataset import Dataset
+
+    referenced_series = Dataset()
+    referenced_series.SeriesInstanceUID = series.series_uid
+    referenced_series.ContourImageSequence = [image_reference(header) for header in series.headers]
+    referenced_study = Dataset()
+    referenced_study.ReferencedSOPClassUID = _STUDY_CLASS
+    referenced_study.ReferencedSOPInstanceUID = series.study_uid
+    referenced_study.RTReferencedSeriesSequence = [referenced_series]
+    frame_of_reference = Dataset()
+    frame_of_reference.FrameOfReferenceUID = series.frame_of_reference_uid
+    frame_of_reference.RTReferencedStudySequence = [referenced_study]
+    dataset.ReferencedFrameOfReferenceSequence = [frame_of_reference]
+
+
+def image_reference(header: Any) -> Dataset:
+    """A reference to the image with this header."""
+    from pydicom.dataset import Dataset
+
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = header.SOPClassUID
+    reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return reference
+
+
+def roi_item(
+    number: int,
+    structure: anatomy.Structure,
+    facts: StructureFacts,
+    contours: Contours,
+    series: CTSeries,
+    names: Names,
+) -> Dataset:
+    """The item of StructureSetROISequence: number, name, volume and how the structure came about."""
+    from pydicom.dataset import Dataset
+
+    roi = Dataset()
+    roi.ROINumber = number
+    roi.ReferencedFrameOfReferenceUID = series.frame_of_reference_uid
+    roi.ROIName = structure.tg263_name if names == "tg263" else structure.name
+    roi.ROIDescription = f"SegRap {structure.name}" + (f": {structure.description}" if structure.description else "")
+    roi.ROIVolume = f"{facts.volume_cc:.4f}"
+    roi.ROIGenerationAlgorithm = _ALGORITHMS[facts.origin]
+    if facts.origin in ("model", "edited") and contours.provenance.model_name:
+        model = f"{contours.provenance.model_name} {contours.provenance.model_version}".strip()
+        roi.ROIGenerationDescription = _ascii(model + (", edited" if facts.origin == "edited" else ""), 64)
+    return roi
+
+
+def observation_item(number: int, structure: anatomy.Structure) -> Dataset:
+    """The item of RTROIObservationsSequence: what the structure is, in types and codes."""
+    from pydicom.dataset import Dataset
+
+    code = _code(*structure.snomed)
+    if structure.laterality:
+        code.SegmentedPropertyTypeModifierCodeSequence = [_code(*_SIDES[structure.laterality])]
+    observation = Dataset()
+    observation.ObservationNumber = number
+    observation.ReferencedROINumber = number
+    observation.ROIObservationLabel = structure.name
+    observation.RTROIIdentificationCodeSequence = [code]
+    observation.RTROIInterpretedType = structure.kind
+    observation.ROIInterpreter = ""
+    return observation
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    from pydicom.dataset import Dataset
+
+    code = Dataset()
+    code.CodeValue = value
+    code.CodingSchemeDesignator = "SCT"
+    code.CodeMeaning = meaning
+    return code
+
+
+def _ascii(text: str, longest: int) -> str:
+    # No character that another SpecificCharacterSet than the CT's would need, nor the one that separates values.
+    return text.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:longest]
