@@ -1,7 +1,7 @@
 """A made-up patient: a parametric head and neck with all 47 structures, rendered as a plain and a contrast CT.
 
 `Phantom(seed)` fixes the anatomy; `render` draws it on any grid. The same seed gives the same patient at any
-resolution, and the same voxels on the same grid. A steel-grey marker rod in the couch (2222 HU) tells every image of a
+resolution, and the same voxels on the same grid. A marker rod in the couch (2222 HU) tells every image of a
 phantom from any real CT: `looks_like_phantom` finds it.
 """
 
@@ -14,11 +14,12 @@ from scipy import ndimage
 
 from segrap.image import Geometry, Image
 from segrap.training.phantom_anatomy import strokes
+from segrap.training.phantom_marker import ROD_HU, ROD_SIDE_MM, looks_like_phantom
 from segrap.training.phantom_shapes import Array, Shape, box
 from segrap.training.phantom_strokes import Paint
 
-ROD_HU = 2222
-ROD_SIDE_MM = 6.0
+__all__ = ["Phantom", "PhantomCase", "looks_like_phantom"]
+
 COUCH_TOP_Y_MM = 124.0
 ROD_CENTRE_XY_MM = (0.0, COUCH_TOP_Y_MM + 14.0)
 SCAN_BOTTOM_Z_MM = -210.0
@@ -69,7 +70,7 @@ class Phantom:
         """
         extent = (FIELD_OF_VIEW_MM, FIELD_OF_VIEW_MM, SCAN_LENGTH_MM)
         if size is None:
-            size = tuple(int(round(length / step)) for length, step in zip(extent, spacing_mm, strict=True))  # type: ignore[assignment]
+            size = tuple(round(length / step) for length, step in zip(extent, spacing_mm, strict=True))  # type: ignore[assignment]
         assert size is not None
         middle = (0.0, FIELD_CENTRE_Y_MM, SCAN_BOTTOM_Z_MM + SCAN_LENGTH_MM / 2)
         origin = tuple(m - step * (n - 1) / 2 for m, step, n in zip(middle, spacing_mm, size, strict=True))
@@ -173,15 +174,6 @@ class Phantom:
             picture[index] += (
                 np.where(body, 1, np.float32(0.5)) * (noise * level) + strength * fan.astype(np.float32) * body
             )
-
-
-def looks_like_phantom(image: Image) -> bool:
-    """True when the marker rod runs through the image: only then is it one of ours.
-
-    At least 90 % of the slices across the rod must show a compact group of voxels within 25 HU of 2222, at the same
-    place within 4 mm. Any orientation; spacings from 0.4 to 3 mm.
-    """
-    raise NotImplementedError
 
 
 # ---- pieces ----------------------------------------------------------------------------------------------------------

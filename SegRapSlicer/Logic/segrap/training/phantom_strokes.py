@@ -1,4 +1,7 @@
-"""What the made-up patient is painted with: strokes, tissues with texture, the random part, and the spinal canal's curve."""
+"""What the made-up patient is painted with: strokes, tissues with texture, and the random part.
+
+The frame of the patient is that of phantom_anatomy. Nothing here knows where an organ lies, the spinal canal apart.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segrap.training.phantom_shapes import Array, Shape
+from segrap.training.phantom_shapes import Array, Point, Shape, ellipsoid, tube
 
 SUBCLASS_COUNT = 57
+# Sub-classes come in pairs: the id of the right side is that of the left plus this, by the sign of x.
+RIGHT = {1: 0, -1: 1}
 Tissue = float | Callable[[Array, Array, Array, Array], Array]
 
 
@@ -58,18 +63,22 @@ def waves(x: Array, y: Array, z: Array, period_mm: float, shift: float = 0.0) ->
     )
 
 
+# A shift (3,) in mm and a size factor (3,).
+Change = tuple[Array, Array]
+
+
 class Variation:
     """The random part of one patient: sizes and places vary, the two sides together and a little apart."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def draw(self, shift_mm: float = 1.0, size: float = 0.05) -> tuple[Array, Array]:
+    def draw(self, shift_mm: float = 1.0, size: float = 0.05) -> Change:
         """Shift (3,) in mm and size factor (3,), normal, cut at two standard deviations."""
         draw = np.clip(self._rng.standard_normal(6), -2, 2)
         return draw[:3] * shift_mm, 1 + draw[3:] * size
 
-    def pair(self, shift_mm: float = 1.0, size: float = 0.05) -> dict[int, tuple[Array, Array]]:
+    def pair(self, shift_mm: float = 1.0, size: float = 0.05) -> dict[int, Change]:
         """The same for left (+1) and right (-1): 85 % of the spread in common; +x of the shift is lateral."""
         shift, factor = self.draw(shift_mm, size)
         result = {}
@@ -143,3 +152,34 @@ class Brush:
         """One stroke; without `contrast` both scans get the same tissue; `label` is an id or a table (see Paint)."""
         table = becomes(label) if isinstance(label, int) else label
         self.strokes.append(Paint(shape, plain, plain if contrast is None else contrast, table, only, edge))
+
+
+def at(centre: Point, sign: int, by: Change | None = None) -> Array:
+    """A place given for the left (+x) on the side of `sign`, moved by the variation `by`."""
+    point = np.asarray(centre, dtype=float) * np.array([sign, 1, 1])
+    return point if by is None else point + by[0]
+
+
+def blob(
+    centre: Point,
+    radii: Point,
+    sign: int = 1,
+    by: Change | None = None,
+    power: float = 2.0,
+    turn: float = 0.0,
+) -> Shape:
+    """An ellipsoid or superquadric on the side of `sign`, moved and sized by the variation `by`."""
+    size = np.asarray(radii, dtype=float) * (1 if by is None else by[1])
+    return ellipsoid(at(centre, sign, by), size, power, turn * sign)
+
+
+def pipe(
+    points: list[Point],
+    radius: float | list[float],
+    sign: int = 1,
+    by: Change | None = None,
+    stretch: Point = (1, 1, 1),
+) -> Shape:
+    """A tube on the side of `sign`, moved and sized by the variation `by`."""
+    size = np.asarray(radius, dtype=float) * (1 if by is None else float(np.mean(by[1])))
+    return tube([at(point, sign, by) for point in points], size, stretch)
