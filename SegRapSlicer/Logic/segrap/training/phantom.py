@@ -68,10 +68,9 @@ class Phantom:
         Without a size the grid spans 500 x 500 mm and the scan's 390 mm from clavicle to vertex; with one it has the
         same middle. Direction is the identity: x to the left, y to the back, z to the head.
         """
-        extent = (FIELD_OF_VIEW_MM, FIELD_OF_VIEW_MM, SCAN_LENGTH_MM)
         if size is None:
-            size = tuple(round(length / step) for length, step in zip(extent, spacing_mm, strict=True))  # type: ignore[assignment]
-        assert size is not None
+            columns, rows, slices = FIELD_OF_VIEW_MM, FIELD_OF_VIEW_MM, SCAN_LENGTH_MM
+            size = (round(columns / spacing_mm[0]), round(rows / spacing_mm[1]), round(slices / spacing_mm[2]))
         middle = (0.0, FIELD_CENTRE_Y_MM, SCAN_BOTTOM_Z_MM + SCAN_LENGTH_MM / 2)
         origin = tuple(m - step * (n - 1) / 2 for m, step, n in zip(middle, spacing_mm, size, strict=True))
         geometry = Geometry(spacing_mm=spacing_mm, origin_mm=origin)  # type: ignore[arg-type]
@@ -131,7 +130,7 @@ class Phantom:
         labels = np.zeros(shape, dtype=np.uint8)
         grid = (x[None, None, :], y[None, :, None], z[:, None, None])
         _couch(pictures, *grid)
-        window = _window((x, y, z), *boxes_union(boxes))
+        window = _window((x, y, z), *_box_of_all(boxes))
         if window is None:
             return pictures, labels
         zs, ys, xs = window
@@ -199,7 +198,7 @@ def _wobble(rng: np.random.Generator) -> list[tuple[int, np.float32, Array, Arra
     return result
 
 
-def boxes_union(boxes: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+def _box_of_all(boxes: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     """The box that holds all boxes, unbounded ones left out."""
     lows = [low for low, high in boxes if high.max() < 1000 and low.min() > -1000]
     highs = [high for low, high in boxes if high.max() < 1000 and low.min() > -1000]
@@ -252,9 +251,9 @@ def _apply(
 
 
 def _couch(pictures: list[Array], x: Array, y: Array, z: Array) -> None:
-    """A carbon-fibre couch top with a foam core, a head rest, and the rod's bed."""
+    """A carbon-fibre couch top with a foam core, and a head rest of foam."""
     top = np.float32(COUCH_TOP_Y_MM)
-    plate = box((0, top + 14, 0), (215, 13, 1e4), 6).distance(x, y, z * 0)
+    plate = box((0, COUCH_TOP_Y_MM + 14, 0), (215, 13, 1e4), 6).distance(x, y, z * 0)
     for picture in pictures:
         picture[...] = np.where(plate < 0, np.where(plate > -2.2, np.float32(-150), np.float32(-930)), picture)
     lift = np.float32(14) - np.abs(x) * np.float32(0.02)

@@ -37,7 +37,7 @@ def _spine(part: str) -> Shape:
 
 def canal_path() -> list[Point]:
     """The middle of the spinal canal, from the skull base down past the scan's end."""
-    return [(0.0, cord_y(z), float(z)) for z in np.arange(50, -250, -10)]
+    return [(0.0, cord_y(float(z)), float(z)) for z in np.arange(50, -250, -10)]
 
 
 def paint_body(brush: Brush, vary: Variation) -> Shape:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from segrap.training.phantom_shapes import Array, Point, Shape, box, common, cut, ellipsoid, grow, join, slab, tube
-from segrap.training.phantom_strokes import Brush, Variation, bone, canal_y, keeping
+from segrap.training.phantom_strokes import Brush, Tissue, Variation, bone, canal_y, keeping
 
 # Heights (mm) that part the larynx: its top is the hyoid, its bottom the cricoid's lower edge.
 LARYNX_TOP, SUPRAGLOTTIS_TOP, GLOTTIS_TOP, GLOTTIS_BOTTOM, LARYNX_BOTTOM = -18.0, -28.0, -50.0, -64.0, -78.0
@@ -80,7 +80,7 @@ def paint_neck(brush: Brush, vary: Variation) -> None:
     wall = cut(_pharynx(width, 0, -74, 27, True), _pharynx(width, 3.4, -200, 200, False))
     paint(wall, 66, 112, keeping({0: 52, 48: 51, 49: 51, 50: 51}))
     # ---- airway ------------------------------------------------------------------------------------------------------
-    nose_end = front_of_spine(45.0) - 9.0
+    nose_end = float(front_of_spine(45.0)) - 9.0
     paint(ellipsoid((0, nose_end - 8, 46), (13, 10, 15), 2.6), 45, 100, only=(0,))
     paint(ellipsoid((0, nose_end - 9, 46), (11, 8, 14), 2.6), -950, only=(0,))
     paint(box((0, nose_end - 11, 27), (12, 5, 12), 4), -950, only=(0,))
@@ -134,19 +134,20 @@ def paint_tumours(brush: Brush, vary: Variation) -> None:
         lumps.append(ellipsoid(place, radius * bulk * jitter[1]))
     mass = join(*lumps, smooth=6)
 
-    def necrosis(core: float, rim: float):  # type: ignore[no-untyped-def]
+    def rim_and_core(rim: float, core: float) -> Tissue:
         return lambda x, y, z, d: np.where(d > -3.0, np.float32(rim), np.float32(core))
 
-    brush.paint(mass, 62, necrosis(110, 128), keeping({0: 55}), only=(0,), edge=1.5)
+    brush.paint(mass, 62, rim_and_core(128, 110), keeping({0: 55}), only=(0,), edge=1.5)
 
-    levels = {"II": (41, -15, 2), "III": (39, -17, -42), "IV": (37, -14, -92), "Va": (50, 12, -40)}
+    # Neck levels II, III, IV and Va, on the left.
+    levels = ((41, -15, 2), (39, -17, -42), (37, -14, -92), (50, 12, -40))
     for sign in (1, -1):
         count = int(vary.uniform(1, 4.999))
         order = np.argsort([vary.uniform(0, 1) for _ in levels])[:count]
         for index in order:
-            x, y, z = list(levels.values())[int(index)]
+            x, y, z = levels[int(index)]
             jitter = vary.draw(2.5, 0.12)
             radii = np.array((8.2, 9.2, 11.5)) * jitter[1] * vary.uniform(0.9, 1.35)
             node = ellipsoid(np.array((x * sign, y, z)) + jitter[0], radii)
             brush.paint(grow(node, 2.0), -95, only=(0,))
-            brush.paint(node, 58, necrosis(75, 125), keeping({0: 56}), only=(0,), edge=1.2)
+            brush.paint(node, 58, rim_and_core(125, 75), keeping({0: 56}), only=(0,), edge=1.2)

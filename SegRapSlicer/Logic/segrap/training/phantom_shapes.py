@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-Point = Sequence[float]
+Point = Sequence[float] | Array
 Distance = Callable[[Array, Array, Array], Array]
 
 
@@ -70,7 +70,7 @@ def box(centre: Point, halves: Point, rounding: float = 2.0, turn_deg: float = 0
     return Shape(np.asarray(centre) - reach, np.asarray(centre) + reach, distance)
 
 
-def tube(points: Sequence[Point], radius: float | Sequence[float], stretch: Point = (1.0, 1.0, 1.0)) -> Shape:
+def tube(points: Sequence[Point], radius: float | Sequence[float] | Array, stretch: Point = (1.0, 1.0, 1.0)) -> Shape:
     """A tube along a polyline, the radius running from point to point; `stretch` widens it along x, y, z."""
     path = np.asarray(points, dtype=np.float64)
     radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(path),))

@@ -5,7 +5,7 @@ The frame of the patient is that of phantom_anatomy. Nothing here knows where an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -174,7 +174,7 @@ def blob(
 
 
 def pipe(
-    points: list[Point],
+    points: Sequence[Point],
     radius: float | list[float],
     sign: int = 1,
     by: Change | None = None,
