@@ -1,0 +1,212 @@
+"""The report that a doctor looks at first: who made these contours, what to look at, and pictures of every structure.
+
+One HTML file without links to anything outside it and without scripts: it opens offline, on a phone, and on paper.
+It holds no name of a patient, only what the contours and the scans' grids say.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from segrap import anatomy
+from segrap.contours import Contours, StructureFacts
+from segrap.errors import InputError
+from segrap.evaluation.views import AXIAL, CORONAL, PLANES, SAGITTAL, SOFT_TISSUE, Frame, Plane, Views, window_for
+from segrap.image import Image
+from segrap.quality import SCAN_LENGTH_DEPENDENT, Finding, words_for_cc
+from segrap.writing import replacing
+
+if TYPE_CHECKING:
+    from segrap.ct_pair import CTPair
+
+_VIEW_SIDE_PX = 280
+_OVERVIEW_HEIGHT_PX = 640
+_OVERVIEW_MARGIN_MM = 20.0
+_GAP_PX = 6
+_JPEG_QUALITY = 82
+
+# What the overview is cut through: the middle of the first of these groups that is there.
+_EYE_LEVEL = (("Eye_L", "Eye_R"), ("Lens_L", "Lens_R"), ("OpticNerve_L", "OpticNerve_R"), ("BrainStem",))
+_PAROTID_LEVEL = (("Parotid_L", "Parotid_R"), ("Submandibular_L", "Submandibular_R"), ("OralCavity",), ("Larynx",))
+_MIDLINE = (
+    ("BrainStem", "SpinalCord", "Pituitary", "Chiasm", "Larynx"),
+    ("Eye_L", "Eye_R"),
+    ("Parotid_L", "Parotid_R"),
+)
+
+_SEVERITY_WORDS = {"fault": "Fault", "unusual": "Check", "note": "Note"}
+_USE_WORDS = {
+    "demonstration": (
+        "DEMONSTRATION: not for any patient",
+        "Made by a demonstration model that knows made-up patients only. Never treat, plan or measure with it.",
+    ),
+    "research": ("Research use", "Not for the treatment of patients."),
+    "clinical": ("Not reviewed", "Every contour has to be reviewed and approved by a responsible person."),
+}
+
+
+def write_report(contours: Contours, pair: CTPair | Image, findings: Iterable[Finding], path: str | Path) -> None:
+    """Write the report of `contours` to `path` (.html).
+
+    pair: the CT pair that was contoured, or one CT, on the grid of the contours. findings: of `quality.check`.
+    Raises InputError when CT and contours are not on one grid; OutputError when the file cannot be written.
+    """
+    import jinja2
+
+    image, contrast = (pair, None) if isinstance(pair, Image) else (pair.non_contrast, pair.contrast)
+    findings = tuple(findings)
+    views = Views(image, contours, contrast)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    use_title, use_sentence = _USE_WORDS[contours.provenance.intended_use]
+    html = environment.get_template("report.html").render(
+        title=contours.title,
+        provenance=contours.provenance,
+        use_title=use_title,
+        use_sentence=use_sentence,
+        inputs=_inputs(contours, pair),
+        remarks=contours.provenance.remarks,
+        findings=[
+            (finding, _SEVERITY_WORDS[finding.severity], finding.structure in views.places) for finding in findings
+        ],
+        overview=_overview_columns(_overview(views)),
+        rows=[_row(name, facts, findings) for name, facts in contours.structures.items()],
+        with_confidence=any(facts.confidence is not None for facts in contours.structures.values()),
+        not_contoured=[name for name in anatomy.NAMES if name not in contours.structures],
+        sections=[_section(views, name, findings) for name in views.places],
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def overview_picture(image: Image, contours: Contours) -> Pillow.Image:
+    """One picture of all contours: axial at the eyes and at the parotids, coronal, and mid-sagittal.
+
+    Raises InputError when CT and contours are not on one grid, or every structure is empty.
+    """
+    panels = [picture for _, picture in _overview(Views(image, contours))]
+    if not panels:
+        raise InputError("Every structure of these contours is empty; there is nothing to show.")
+    upper, lower, coronal, sagittal = panels
+    axial_width = max(upper.width, lower.width) + _GAP_PX
+    size = (
+        axial_width + coronal.width + _GAP_PX + sagittal.width,
+        max(upper.height + _GAP_PX + lower.height, coronal.height, sagittal.height),
+    )
+    whole = Pillow.new("RGB", size, (0, 0, 0))
+    whole.paste(upper, (0, 0))
+    whole.paste(lower, (0, upper.height + _GAP_PX))
+    whole.paste(coronal, (axial_width, 0))
+    whole.paste(sagittal, (axial_width + coronal.width + _GAP_PX, 0))
+    return whole
+
+
+def _overview(views: Views) -> list[tuple[str, Pillow.Image]]:
+    """What each panel shows, and the panel; none when every structure is empty."""
+    if not views.places:
+        return []
+    low, high = [], []
+    for axis, spacing_mm in enumerate(views.spacing_zyx_mm):
+        margin = _OVERVIEW_MARGIN_MM / spacing_mm
+        low.append(max(min(place.box[axis].start for place in views.places.values()) - margin, 0.0))
+        high.append(min(max(place.box[axis].stop for place in views.places.values()) + margin, views.ct.shape[axis]))
+
+    def panel(plane: Plane, level: float, height_px: int) -> Pillow.Image:
+        height_mm, width_mm = ((high[axis] - low[axis]) * views.spacing_zyx_mm[axis] for axis in plane[2:4])
+        frame = Frame(
+            low[plane.down],
+            low[plane.across],
+            high[plane.down],
+            high[plane.across],
+            height_px,
+            round(height_px * width_mm / height_mm),
+        )
+        return views.draw(plane, round(level), frame, SOFT_TISSUE, fill=0.25)
+
+    return [
+        ("Axial at the eyes", panel(AXIAL, _level(views, _EYE_LEVEL, 0), (_OVERVIEW_HEIGHT_PX - _GAP_PX) // 2)),
+        ("Axial at the parotids", panel(AXIAL, _level(views, _PAROTID_LEVEL, 0), (_OVERVIEW_HEIGHT_PX - _GAP_PX) // 2)),
+        ("Coronal", panel(CORONAL, _level(views, _PAROTID_LEVEL, 1), _OVERVIEW_HEIGHT_PX)),
+        ("Mid-sagittal", panel(SAGITTAL, _level(views, _MIDLINE, 2), _OVERVIEW_HEIGHT_PX)),
+    ]
+
+
+def _overview_columns(panels: list[tuple[str, Pillow.Image]]) -> dict[str, Any]:
+    """The panels as the page lays them out: both axial ones in a column, then the other two, all of one height."""
+    columns = [panels[:2], *([panel] for panel in panels[2:])]
+    return {
+        "widths": " ".join(f"{column[0][1].width}fr" for column in columns if column),
+        "columns": [[(words, _data_uri(picture)) for words, picture in column] for column in columns if column],
+    }
+
+
+def _level(views: Views, groups: Iterable[tuple[str, ...]], axis: int) -> float:
+    for names in (*groups, tuple(views.places)):
+        present = [views.places[name].centre[axis] for name in names if name in views.places]
+        if present:
+            return float(np.mean(present))
+    raise AssertionError("no structure at all")
+
+
+def _section(views: Views, name: str, findings: tuple[Finding, ...]) -> dict[str, Any]:
+    window = window_for(name)
+    return {
+        "name": name,
+        "colour": anatomy.structure(name).colour,
+        "volume": words_for_cc(views.contours.structures[name].volume_cc),
+        "scan": "contrast CT" if views.shown_on_contrast(name) else "CT",
+        "window": f"W {window.width:g} L {window.level:g}",
+        "findings": [finding for finding in findings if name in (finding.structure, finding.other)],
+        "views": [(plane.name, _data_uri(views.of_structure(name, plane, _VIEW_SIDE_PX))) for plane in PLANES],
+    }
+
+
+def _row(name: str, facts: StructureFacts, findings: tuple[Finding, ...]) -> dict[str, Any]:
+    structure = anatomy.structure(name)
+    low, high = structure.volume_range_cc
+    flags = [finding for finding in findings if name in (finding.structure, finding.other)]
+    return {
+        "name": name,
+        "tg263_name": structure.tg263_name,
+        "description": structure.description,
+        "colour": structure.colour,
+        "empty": facts.voxels == 0,
+        "volume": words_for_cc(facts.volume_cc),
+        "range": f"{low:g} to {high:g}",
+        "depends_on_scan": name in SCAN_LENGTH_DEPENDENT,
+        "cut_at": ", ".join(facts.cut_at),
+        "confidence": None if facts.confidence is None else f"{100 * facts.confidence:.0f} %",
+        "origin": facts.origin,
+        "flags": [(kind, severity) for kind, severity in dict.fromkeys((f.kind, f.severity) for f in flags)],
+    }
+
+
+def _inputs(contours: Contours, pair: CTPair | Image) -> list[tuple[str, str]]:
+    z, y, x = contours.shape
+    x_mm, y_mm, z_mm = contours.geometry.spacing_mm
+    lines = [("Grid", f"{x} × {y} × {z} voxels of {x_mm:.3g} × {y_mm:.3g} × {z_mm:.3g} mm")]
+    if not isinstance(pair, Image):
+        lines.append(("Scans", "One CT" if pair.contrast is None else "Non-contrast and contrast CT"))
+        if pair.alignment_mm is not None:
+            lines.append(("Alignment of the two", f"{pair.alignment_mm:.1f} mm apart on average, at skin and bone"))
+    for uid in contours.provenance.input_series_uids:
+        lines.append(("DICOM series", uid if len(uid) <= 24 else f"{uid[:12]}…{uid[-8:]}"))
+    return lines
+
+
+def _data_uri(picture: Pillow.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
