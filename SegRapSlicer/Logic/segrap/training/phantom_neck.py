@@ -125,7 +125,7 @@ def paint_tumours(brush: Brush, vary: Variation) -> None:
     They take tissue that belongs to no organ at risk, so they never change one.
     """
     lean = 1 if vary.uniform(0, 1) < 0.5 else -1
-    bulk = vary.uniform(0.92, 1.1)
+    bulk = vary.uniform(0.95, 1.1)
     back = float(front_of_spine(45.0)) - 4.0
     lumps = [ellipsoid((4 * lean, back - 11, 45), (20 * bulk, 16 * bulk, 19 * bulk), 2.3)]
     for x, y, z, radius in ((17, 2, 45, 13), (12, -14, 50, 12), (9, -2, 60, 11), (-12, -4, 42, 11), (10, -6, 30, 10)):
