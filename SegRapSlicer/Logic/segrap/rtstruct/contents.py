@@ -75,6 +75,8 @@ def read_contents(path: str | Path) -> Contents:
         raise InputError(f"{path} does not exist.")
     try:
         dataset = pydicom.dcmread(path)
+        if _is_cut_short(dataset):
+            raise EOFError
         sop_class = str(dataset.get("SOPClassUID", ""))
     except (pydicom.errors.InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
         raise InputError(f"{path.name} cannot be read as DICOM; it is damaged, cut short or another format.") from error
@@ -87,6 +89,12 @@ def read_contents(path: str | Path) -> Contents:
         raise InputError(
             f"The contours in {path.name} are damaged: {error}. Export the structure set again."
         ) from error
+
+
+def _is_cut_short(dataset: Any) -> bool:
+    # pydicom reads what is there of the last attribute and says nothing.
+    last = dataset.get_item(max(dataset.keys()))
+    return isinstance(last.value, bytes) and len(last.value) < last.length < 0xFFFFFFFF
 
 
 def _read_rois(dataset: Any) -> tuple[Roi, ...]:

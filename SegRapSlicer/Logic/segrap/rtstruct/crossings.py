@@ -23,9 +23,8 @@ def self_crossing(points_mm: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     following[np.cumsum(lengths)[lengths > 0] - 1] = starts[lengths > 0]
 
     # Seen along the patient axis that is most upright on the contours; then every contour in a strip of its own.
-    turning = np.cross(points_mm, points_mm[following]).T
-    normals = [np.abs(np.bincount(contour, weights=axis)).sum() for axis in turning]
-    upright = int(np.argmax(normals))
+    arms = points_mm - points_mm[np.minimum(starts, len(points_mm) - 1)][contour]
+    upright = int(np.abs(np.cross(arms, arms[following])).sum(axis=0).argmax())
     flat = np.delete(points_mm, upright, axis=1)
     begin, end = flat, flat[following]
     spread = np.ptp(flat[:, 1]) + 1.0

@@ -26,6 +26,11 @@ from segrap.rtstruct.read import known_structure
 _SHORT_STRING, _LONG_STRING, _DECIMAL_STRING = 16, 64, 16
 _ROI_NAME = re.compile(r"[A-Za-z0-9_^~+-]+")
 _ALGORITHMS = ("", "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
+_INTERPRETED_TYPES = (
+    *("", "EXTERNAL", "PTV", "CTV", "GTV", "TREATED_VOLUME", "IRRAD_VOLUME", "OAR", "BOLUS", "AVOIDANCE", "ORGAN"),
+    *("MARKER", "REGISTRATION", "ISOCENTER", "CONTRAST_AGENT", "CAVITY", "BRACHY_CHANNEL", "BRACHY_ACCESSORY"),
+    *("BRACHY_SRC_APP", "BRACHY_CHNL_SHLD", "SUPPORT", "FIXATION", "DOSE_REGION", "CONTROL", "DOSE_MEASUREMENT"),
+)
 _APPROVALS = ("APPROVED", "UNAPPROVED", "REJECTED")
 _NOT_FILLED_TYPES = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 _OFF_IMAGE_PIXELS = 0.01
@@ -94,9 +99,12 @@ def _attributes(dataset: Any) -> Iterator[Finding]:
     for sequence, (type_1, type_2) in _ITEMS.items():
         for number, item in enumerate(dataset.get(sequence) or (), start=1):
             yield from _missing(f"{sequence} item {number}", item, type_1, type_2)
-            algorithm = str(item.get("ROIGenerationAlgorithm") or "")
-            if algorithm not in _ALGORITHMS:
-                yield _warning(f"{sequence} item {number}", f"ROIGenerationAlgorithm '{algorithm}' is no defined term.")
+            for keyword, terms in (
+                ("ROIGenerationAlgorithm", _ALGORITHMS),
+                ("RTROIInterpretedType", _INTERPRETED_TYPES),
+            ):
+                if str(item.get(keyword) or "") not in terms:
+                    yield _warning(f"{sequence} item {number}", f"{keyword} '{item.get(keyword)}' is no defined term.")
             if "ContourSequence" in item and not item.ContourSequence:
                 yield _error(f"{sequence} item {number}", "its ContourSequence is empty; leave an empty ROI out.")
     if not dataset.get("StructureSetROISequence"):
