@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from segrap.models.network import build_network, initialise
+from segrap.models.network import UNet, build_network, initialise
 
 TWO_LABELS = {"background": 0, "BrainStem": 1, "SpinalCord": 2}
 
@@ -84,9 +85,11 @@ def write_model_folder(
     facts: dict[str, Any] | None = None,
     checkpoint: dict[str, Any] | None = None,
     half: bool = False,
+    teach: Callable[[UNet], None] | None = None,
     **configuration_changes: Any,
 ) -> Path:
-    """Write a model folder with random weights and return it. The dictionaries change or add single entries."""
+    """Write a model folder and return it. The dictionaries change or add single entries; weights are random unless
+    `teach` trains them."""
     folder.mkdir(parents=True, exist_ok=True)
     labels = labels or TWO_LABELS
     settings = configuration(**configuration_changes)
@@ -120,7 +123,7 @@ def write_model_folder(
     for number, fold in enumerate(folds):
         torch.manual_seed(number)
         network = build_network(settings, len(channels), scores)
-        randomise(network)
+        (randomise if teach is None else teach)(network)
         weights = {key: value.half() if half else value for key, value in network.state_dict().items()}
         (folder / f"fold_{fold}").mkdir(exist_ok=True)
         content = {
@@ -144,7 +147,7 @@ def write_model_folder(
     return folder
 
 
-def randomise(network: torch.nn.Module) -> None:
+def randomise(network: UNet) -> None:
     """Random weights that make every class win somewhere: an untrained head would leave near-ties everywhere."""
     initialise(network)
     for name, parameter in network.named_parameters():

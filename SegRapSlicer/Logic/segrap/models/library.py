@@ -1,0 +1,248 @@
+"""The models at hand: those that ship with segrap, and those that the user installed.
+
+Shipped models lie beside this file and cannot be removed; a user's models lie in the user's data folder (or where the
+environment variable SEGRAP_MODELS says). Installing takes a model folder, an archive of one, or an address of an
+archive; nothing enters the library before it was unpacked elsewhere with every member's name checked and read through
+by `read_model`. An archive holds exactly one model folder, at any depth.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import os
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import platformdirs
+
+from segrap.errors import ModelError, OutputError, UsageError
+from segrap.models.folder import CHECKPOINT, Model, read_facts, read_model
+
+SHIPPED = Path(__file__).parent / "shipped"
+LARGEST_MODEL_BYTES = 8 * 2**30  # five folds of nnU-Net's largest preset, with optimizer state, are under 6 GB
+BLOCK = 2**20
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError),
+)
+
+
+@dataclass(frozen=True)
+class LibraryEntry:
+    """One model of the library as its `segrap.json` describes it; nothing else of it has been read."""
+
+    name: str
+    folder: Path
+    shipped: bool
+    version: str
+    licence: str
+    intended_use: str
+    description: str
+
+
+def user_folder() -> Path:
+    """Where the user's models lie (the folder need not exist)."""
+    chosen = os.environ.get("SEGRAP_MODELS")
+    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("SegRapSlicer", appauthor=False)) / "models"
+
+
+def list_models() -> list[LibraryEntry]:
+    """All models, shipped ones first, each group by name. A folder whose segrap.json is damaged raises ModelError."""
+    entries = []
+    for root in (SHIPPED, user_folder()):
+        for plans in sorted(root.glob("*/plans.json")) if root.is_dir() else []:
+            folder = plans.parent
+            if folder.name.startswith("."):
+                continue
+            facts = read_facts(folder)
+            entries.append(
+                LibraryEntry(
+                    name=folder.name,
+                    folder=folder,
+                    shipped=root == SHIPPED,
+                    version=str(facts.get("version", "unknown")),
+                    licence=str(facts.get("licence", "unknown")),
+                    intended_use=str(facts.get("intended_use", "research")),
+                    description=str(facts.get("description", "")),
+                )
+            )
+    return entries
+
+
+def find_model(name_or_folder: str | Path) -> Path:
+    """The folder of a model of the library (its name in any case), or a model folder given by its path.
+
+    Raises UsageError, listing the models at hand, when there is neither.
+    """
+    entries = list_models()
+    for entry in entries:
+        if entry.name.casefold() == str(name_or_folder).casefold():
+            return entry.folder
+    if Path(name_or_folder).is_dir():
+        return Path(name_or_folder)
+    known = ", ".join(entry.name for entry in entries) or "none yet"
+    raise UsageError(f"There is no model or model folder {name_or_folder}. Models at hand: {known}.")
+
+
+def install(source: str | Path, name: str | None = None, sha256: str | None = None) -> Model:
+    """Put a model into the user's library and return it, read and checked.
+
+    source: a model folder, a .zip or .tar (.gz, .bz2, .xz) file of one, or an http(s) address of such a file.
+    name: what to call it; by default its own name from segrap.json, else that of its folder.
+    sha256: of the file, in hexadecimal, checked before it is opened; not for folders.
+    Raises ModelError (nothing is installed then): not a model that can be run, an unsafe archive, a wrong checksum, a
+    failed download, a name that is taken. OutputError: the library cannot be written.
+    """
+    library = user_folder()
+    try:
+        library.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".installing-", dir=library) as scratch:
+            folder, folder_name = _fetch(source, sha256, Path(scratch))
+            read_model(folder)
+            target = library / _checked_name(name or str(read_facts(folder).get("name") or folder_name))
+            if target.exists() or any(entry.name.casefold() == target.name.casefold() for entry in list_models()):
+                raise ModelError(
+                    f"There is a model called {target.name} already. Remove it first, or give this one another name."
+                )
+            folder.replace(target)
+    except OSError as error:
+        raise OutputError(
+            f"The model was not installed in {library}: {error.strerror or error}. Free some space there, or set "
+            "SEGRAP_MODELS to another folder."
+        ) from error
+    return read_model(target)
+
+
+def remove(name: str) -> Path:
+    """Delete one of the user's models and return where it was.
+
+    Raises UsageError when there is none of that name or it ships with segrap, OutputError when it cannot be deleted.
+    """
+    for entry in list_models():
+        if entry.name.casefold() == name.casefold():
+            if entry.shipped:
+                raise UsageError(f"{entry.name} ships with segrap and cannot be removed.")
+            try:
+                shutil.rmtree(entry.folder)
+            except OSError as error:
+                raise OutputError(f"{entry.folder} could not be removed: {error.strerror or error}.") from error
+            return entry.folder
+    raise UsageError(f"There is no installed model {name}.")
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,79}", name) or name.endswith((".", " ")):
+        raise ModelError(f"{name!r} cannot be a model's name: letters, digits, spaces and . _ + - make one.")
+    return name
+
+
+def _fetch(source: str | Path, sha256: str | None, scratch: Path) -> tuple[Path, str]:
+    """Bring a model folder from anywhere into `scratch`; return it and what it was called where it came from."""
+    if re.match(r"https?://", str(source)):
+        archive = _download(str(source), sha256, scratch)
+    else:
+        archive = Path(source)
+        if archive.is_dir():
+            if sha256:
+                raise UsageError("A checksum can be given for a file or an address, not for a folder.")
+            return _copy(archive, scratch / "model"), archive.resolve().name
+        if not archive.is_file():
+            raise UsageError(f"There is no model folder or archive {source}.")
+        if sha256:
+            _check_sum(archive, sha256)
+    unpacked = scratch / "unpacked"
+    _unpack(archive, unpacked)
+    found = sorted(path.parent for path in unpacked.glob("**/plans.json"))
+    if len(found) != 1:
+        raise ModelError(f"{archive.name} holds {len(found)} model folders (with a plans.json); one is needed.")
+    return found[0], re.sub(r"\.(zip|tar|tgz|gz|bz2|xz)", "", archive.name) if found[0] == unpacked else found[0].name
+
+
+def _copy(folder: Path, target: Path) -> Path:
+    """Copy only the files that make a model: training leaves others, some very large."""
+    target.mkdir()
+    for pattern in ("dataset.json", "plans.json", "segrap.json", "LICEN[CS]E*", "README*", f"fold_*/{CHECKPOINT}"):
+        for path in folder.glob(pattern):
+            if path.is_file():
+                (target / path.relative_to(folder)).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target / path.relative_to(folder))
+    return target
+
+
+def _download(address: str, sha256: str | None, scratch: Path) -> Path:
+    import pooch
+
+    name = PurePosixPath(address.split("?")[0].split("#")[0]).name or "model"
+    try:
+        return Path(pooch.retrieve(address, f"sha256:{sha256}" if sha256 else None, fname=name, path=scratch))
+    except ValueError as fault:  # pooch says so of a wrong checksum and of an unknown protocol
+        raise ModelError(f"{address} was downloaded but not used: {fault}") from None
+    except OSError as fault:
+        raise ModelError(f"{address} could not be downloaded: {fault}") from None
+
+
+def _check_sum(archive: Path, sha256: str) -> None:
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256.lower().removeprefix("sha256:"):
+        raise ModelError(f"{archive.name} has the SHA-256 {found}, not {sha256}: it is damaged or not the right file.")
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    target.mkdir()
+    room = LARGEST_MODEL_BYTES
+    try:
+        for name, stream in _members(archive):
+            path = target / _checked_member(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with stream, path.open("xb") as out:
+                # What is counted is what comes out: sizes that an archive states may be false.
+                while block := stream.read(min(BLOCK, room + 1)):
+                    room -= len(block)
+                    if room < 0:
+                        raise ModelError(f"{archive.name} unpacks to more than {LARGEST_MODEL_BYTES / 2**30:.0f} GB.")
+                    out.write(block)
+    except DAMAGED as fault:
+        raise ModelError(f"{archive.name} is damaged or not an archive that can be read here: {fault}") from None
+    except (FileExistsError, IsADirectoryError, NotADirectoryError):
+        raise ModelError(f"{archive.name} holds two files of one name.") from None
+
+
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The regular files of a .zip or .tar archive. Raises ModelError at anything but files and folders."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for entry in zipped.infolist():
+                kind = stat.S_IFMT(entry.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise ModelError(f"{archive.name} holds {entry.filename}, which is a link or device.")
+                if entry.flag_bits & 1:
+                    raise ModelError(f"{archive.name} is encrypted.")
+                if not entry.is_dir():
+                    yield entry.filename, zipped.open(entry)
+    else:
+        with tarfile.open(archive) as tarred:
+            for member in tarred:
+                stream = tarred.extractfile(member) if member.isfile() else None
+                if stream is not None:
+                    yield member.name, stream
+                elif not member.isdir():
+                    raise ModelError(f"{archive.name} holds {member.name}, which is a link or device.")
+
+
+def _checked_member(name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or not path.parts:
+        raise ModelError(f"The archive holds a file named {name!r}, which would be written outside the model's folder.")
+    return path
