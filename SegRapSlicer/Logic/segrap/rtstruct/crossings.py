@@ -32,8 +32,11 @@ def self_crossing(points_mm: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     high = np.maximum(begin[:, 1], end[:, 1]) + contour * spread
 
     order = np.argsort(low)
-    partners = np.searchsorted(low[order], high[order], "right") - np.arange(1, len(order) + 1)
-    for first, second in _pairs(order, partners):
+    partners = np.searchsorted(low[order], high[order], "left") - np.arange(1, len(order) + 1)
+    leftmost, rightmost = np.minimum(begin[:, 0], end[:, 0]), np.maximum(begin[:, 0], end[:, 0])
+    for first, second in _pairs(order, np.maximum(partners, 0)):
+        near = (leftmost[first] <= rightmost[second]) & (leftmost[second] <= rightmost[first])
+        first, second = first[near], second[near]
         a, b, c, d = begin[first], end[first], begin[second], end[second]
         apart = _on_both_sides(a, b, c, d) & _on_both_sides(c, d, a, b) & (contour[first] == contour[second])
         crossing[contour[first[apart]]] = True
