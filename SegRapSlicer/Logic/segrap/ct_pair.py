@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from segrap.alignment import (
+    LEAST_LIKENESS,
     Alignment,
     around_body,
     coarse_view,
@@ -29,8 +30,8 @@ from segrap.image import Image, read_image, resample, same_grid
 
 CHANNELS = ("non_contrast", "contrast")
 
-# Vessels gain 80 to 250 HU from a contrast agent; between two plain scans noise, motion and differing sharpness
-# leave less than 20 on the measure of alignment.enhancement_hu.
+# On the measure of alignment.enhancement_hu a contrast scan gains 70 to 100 (made-up patients); two plain scans of real
+# patients, moved against each other and smoothed by it, differ by up to 20.
 ENHANCED_HU = 40.0
 # Displacements worth a word: more than a voxel or two of SegRap's grids (0.5 x 0.5 x 3 mm is the finest in use, but
 # 2 mm is where planning CTs are commonly accepted as matched), or more than one slice.
@@ -205,7 +206,7 @@ def _coverage_remarks(plain: Image, enhanced: Image) -> list[str]:
     """What part of the body the contrast scan does not show; InputError when it shows nearly nothing of it."""
     body = plain.array > _BODY_HU
     shown = body & covered(plain, enhanced)
-    share = np.count_nonzero(shown) / max(1, np.count_nonzero(body))
+    share = int(np.count_nonzero(shown)) / max(1, int(np.count_nonzero(body)))
     if share < LEAST_COVERED:
         raise InputError(
             f"The two scans do not overlap: the contrast scan shows {share:.0%} of what the non-contrast scan shows. "
@@ -228,8 +229,13 @@ def _alignment_remarks(alignment: Alignment | None, plain: _Scan, enhanced: _Sca
     remarks = []
     if alignment is None:
         remarks.append(
-            "How well the two scans lie on each other could not be measured: they do not look alike. Check that they "
-            "are of one patient and lie in the same place."
+            "How well the two scans lie on each other could not be measured: they show too few edges of bone and skin."
+        )
+    elif alignment.likeness < LEAST_LIKENESS:
+        raise InputError(
+            f"{plain.name} and {enhanced.name} do not show the same patient: wherever they are put, they correlate by "
+            f"{max(0.0, alignment.likeness):.2f} (two scans of one patient by 0.9 or more). Check which scans belong "
+            "together."
         )
     elif _is_displaced(alignment, plain.image):
         x, y, z = alignment.shift_mm
@@ -240,8 +246,8 @@ def _alignment_remarks(alignment: Alignment | None, plain: _Scan, enhanced: _Sca
             "scans first."
         )
     if other_frame:
-        measured = "" if alignment is None else f"; bone and skin agree within {alignment.displacement_mm:.1f} mm"
-        remarks.append(f"The two scans state different Frames of Reference{measured}.")
+        measured = "" if alignment is None else f" (bone and skin lie {alignment.displacement_mm:.1f} mm apart)"
+        remarks.append(f"The two scans state different Frames of Reference; their coordinates were trusted{measured}.")
     return remarks
 
 
