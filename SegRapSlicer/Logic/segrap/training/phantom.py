@@ -81,13 +81,16 @@ class Phantom:
         plain, contrast = np.empty(shape, dtype=np.int16), np.empty(shape, dtype=np.int16)
         labels = np.empty(shape, dtype=np.uint8)
         deep = max(1, min(size[2], SLAB_VOXELS // (size[0] * size[1])))
+        fan = self._streak_fan(axes[0], axes[1])
         boxes = [self._box_in_scan(stroke.shape) for stroke in self._strokes]
         for start in range(0, size[2], deep):
             stop = min(start + deep, size[2])
             x, y, z = axes[0], axes[1], axes[2][start:stop]
             pictures, labels[start:stop] = self._draw(x, y, z, boxes)
             for scan, (picture, target) in enumerate(zip(pictures, (plain, contrast), strict=True)):
-                self._degrade(picture, x, y, z, range(start, stop), scan, spacing_mm)
+                for index in range(stop - start):
+                    rng = np.random.default_rng([self.seed, scan, start + index])
+                    self._degrade(picture[index], float(z[index]), fan, spacing_mm, rng)
                 target[start:stop] = np.clip(np.rint(picture), -1024, 3071).astype(np.int16)
         rod = (np.abs(axes[1] - ROD_CENTRE_XY_MM[1]) <= ROD_SIDE_MM / 2)[:, None] & (
             np.abs(axes[0] - ROD_CENTRE_XY_MM[0]) <= ROD_SIDE_MM / 2
@@ -144,35 +147,34 @@ class Phantom:
                 _apply(stroke, part, patient, above_couch, views, ids)
         return pictures, labels
 
+    def _streak_fan(self, x: Array, y: Array) -> Array:
+        """How the streaks of the teeth fan out over an axial slice, (y, x), about -1..1 times a few."""
+        across, along = x[None, :] - np.float32(self._shift[0]), y[:, None] - np.float32(-70 + self._shift[1])
+        angle, far = np.arctan2(across, along), np.hypot(across, along)
+        rays = np.sum([np.sin((5 + 4 * i) * angle + phase) for i, phase in enumerate(self._streaks)], axis=0)
+        return np.asarray(rays * np.exp(-(((far - 45) / 40) ** 2)), dtype=np.float32)
+
     def _degrade(
         self,
         picture: Array,
-        x: Array,
-        y: Array,
-        z: Array,
-        slices: range,
-        scan: int,
+        height: float,
+        fan: Array,
         spacing_mm: tuple[float, float, float],
+        rng: np.random.Generator,
     ) -> None:
-        """Blur, streaks of the teeth and noise, in place."""
+        """Blur, streaks of the teeth and noise on one axial slice, in place."""
         sigma = [0.7 / spacing_mm[1], 0.7 / spacing_mm[0]]
         grain = [0.45 / spacing_mm[1], 0.45 / spacing_mm[0]]
-        teeth_y = np.float32(-70 + self._shift[1])
-        angle = np.arctan2(x[None, :] - np.float32(self._shift[0]), y[:, None] - teeth_y)
-        far = np.hypot(x[None, :], y[:, None] - teeth_y)
-        fan = sum(np.sin((5 + 4 * i) * angle + phase) for i, phase in enumerate(self._streaks)) * np.exp(
-            -(((far - 45) / 40) ** 2)
-        )
-        for index, number in enumerate(slices):
-            ndimage.gaussian_filter(picture[index], sigma, output=picture[index], mode="nearest")
-            rng = np.random.default_rng([self.seed, scan, number])
-            noise = ndimage.gaussian_filter(rng.standard_normal(picture[index].shape, dtype=np.float32), grain)
-            level = np.float32(9.0 + 5.0 * (z[index] < -120)) / max(float(noise.std()), 1e-6)
-            strength = np.float32(7.0 * np.exp(-(((z[index] - self._shift[2] - 17) / 10) ** 2)))
-            body = picture[index] > -500
-            picture[index] += (
-                np.where(body, 1, np.float32(0.5)) * (noise * level) + strength * fan.astype(np.float32) * body
-            )
+        ndimage.gaussian_filter(picture, sigma, output=picture, mode="nearest")
+        noise = ndimage.gaussian_filter(rng.standard_normal(picture.shape, dtype=np.float32), grain)
+        # The shoulders swallow more of the beam than the head.
+        noise *= (14.0 if height < -120 else 9.0) / max(float(noise.std()), 1e-6)
+        body = picture > -500
+        noise[~body] *= 0.5
+        picture += noise
+        strength = 7.0 * np.exp(-(((height - self._shift[2] - 17) / 10) ** 2))
+        if strength > 0.1:
+            picture += np.float32(strength) * fan * body
 
 
 # ---- pieces ----------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from segrap.training.phantom_shapes import Array, Point, Shape, ellipsoid, grow, join, tube
-from segrap.training.phantom_strokes import Brush, Variation, blob, bone, canal_y, cord_y, muscle, pipe, waves
+from segrap.training.phantom_shapes import Array, Point, Shape, ellipsoid, join, tube
+from segrap.training.phantom_strokes import Brush, Tissue, Variation, blob, bone, canal_y, cord_y, muscle, pipe, waves
 
 
 def _spine(part: str) -> Shape:
@@ -64,16 +64,23 @@ def paint_body(brush: Brush, vary: Variation) -> Shape:
     ears = vary.pair(1.5, 0.08)
     for sign in (1, -1):
         paint(blob((83, 6, 56), (4.5, 15, 29), sign, ears[sign], 2.5, 14), -10)
-    paint(skin, 5, 15)
-    paint(grow(skin, -2.2), -100)
     scalp = vary.uniform(4.5, 6.5)
     depth = vary.uniform(5, 11)
 
-    def deep(x: Array, y: Array, z: Array) -> Array:
-        thickness = scalp + depth * np.clip((-z - 20) / 130, 0, 1) + 1.5 * waves(x, y, z, 90)
-        return np.asarray(skin.distance(x, y, z) + thickness)
+    def layers(cutis: float, flesh: Tissue) -> Tissue:
+        """Skin, fat under it, muscle inside, by the depth below the surface: one stroke, as the surface is costly."""
 
-    paint(Shape(skin.low, skin.high, deep), muscle(56), muscle(68))
+        def tissue(x: Array, y: Array, z: Array, d: Array) -> Array:
+            fat_begins, fat = d + 2.2, scalp + depth * np.clip((-z - 20) / 130, 0, 1) + 1.5 * waves(x, y, z, 90)
+            level = np.where(
+                fat_begins < 0.5, cutis + (-100 - cutis) * np.clip(0.5 - fat_begins, 0, 1), np.float32(cutis)
+            )
+            assert callable(flesh)
+            return np.asarray(level + (flesh(x, y, z, d) - level) * np.clip(0.5 - (d + fat), 0, 1))
+
+        return tissue
+
+    paint(skin, layers(5, muscle(56)), layers(15, muscle(68)))
 
     # ---- fat spaces, large muscles, vessels ------------------------------------------------------------------------
     masseter, cheek = vary.pair(1.0, 0.08), vary.pair(1.5, 0.1)
