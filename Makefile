@@ -12,7 +12,7 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/segrap demo --output demo
 
-test: .venv/installed-test .venv-peers/installed
+test: .venv/installed-test .venv-peers/installed-peers.txt
 	@sh Testing/install_judges.sh
 	$(BIN)/python -m pytest
 
@@ -21,7 +21,7 @@ check: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed-test .venv-peers/installed
+bench: .venv/installed-test .venv-peers/installed-peers.txt
 	$(BIN)/python Testing/benchmarks/road.py
 	$(BIN)/python Testing/benchmarks/scene.py
 
@@ -41,6 +41,11 @@ train-demo-model: .venv/installed-test
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check]'
+	@touch $@
+
+# nnunetv2, for the tests and benchmarks that compare with it; torch and numpy are those of .venv.
+.venv-peers/installed-peers.txt: .venv/installed-test Testing/peers.txt Testing/make_peers.py
+	$(BIN)/python Testing/make_peers.py .venv-peers
 	@touch $@
 
 clean:

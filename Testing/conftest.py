@@ -1,8 +1,10 @@
-"""What several test files need: where the real CTs are, and one small made-up patient."""
+"""What several test files need: the real CTs, a made-up patient, and one run of the demonstration."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,43 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real CTs (see docs/testing.md); the test is skipped where it is absent."""
+    """The folder of real CTs; the test is skipped where it is absent."""
     folder = Path(os.environ.get("SEGRAP_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real CTs at {folder} (set SEGRAP_TEST_DATA)")
+    return folder
+
+
+def run_segrap(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the `segrap` command as a person would, in a process of its own."""
+    command = [sys.executable, "-m", "segrap", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="session")
+def coarse_patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up patient on a coarse grid (5 mm), as image.nii.gz, image_contrast.nii.gz and the truth per structure."""
+    from segrap.training.phantom import Phantom
+    from segrap.training.phantom_files import write_nifti_pair
+
+    folder = tmp_path_factory.mktemp("coarse-patient")
+    write_nifti_pair(Phantom(3).render(spacing_mm=(5.0, 5.0, 5.0)), folder, 3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An nnU-Net v2 model folder for a CT pair, too small to know anything, fast to run; marked research."""
+    from nnunet_folders import write_model_folder
+
+    facts = {"name": "Tiny", "version": "0.1", "intended_use": "research", "channels": ["non_contrast", "contrast"]}
+    return write_model_folder(tmp_path_factory.mktemp("models") / "Tiny", facts=facts, spacing=[5.0, 5.0, 5.0])
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `segrap demo` leaves behind: run once, looked at by many tests."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    done = run_segrap("demo", "--output", folder)
+    assert done.returncode == 0, done.stderr
     return folder

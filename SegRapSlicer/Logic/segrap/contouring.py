@@ -47,8 +47,8 @@ def contour(
         absent = [name for name in structures if name not in model.structures]
         if absent:
             raise UsageError(f"The model {model.name} does not contour {', '.join(absent)}.")
-    images = pair.images(model.channels)
     refuse_demo_on_patients(pair, model, allow_demo_model)
+    images = pair.images(model.channels)
     if progress:
         progress(Progress("Preparing", 0.0, f"{model.name} {model.version}, {len(model.structures)} structures"))
 
