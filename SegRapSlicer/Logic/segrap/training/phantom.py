@@ -48,8 +48,9 @@ class Phantom:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         rng = np.random.default_rng(seed)
-        size = 1 + np.clip(rng.standard_normal(), -2, 1) * 0.025
-        self._scale = size * (1 + np.clip(rng.standard_normal(3), -2, 2) * np.array([0.014, 0.014, 0.012]))
+        # Cut earlier above than below: the largest organs must stay inside the published volumes.
+        size = 1 + np.clip(rng.standard_normal(), -2, 0.8) * 0.025
+        self._scale = size * (1 + np.clip(rng.standard_normal(3), -2, 1) * np.array([0.014, 0.014, 0.012]))
         yaw, pitch, roll = np.radians(np.clip(rng.standard_normal(3), -2, 2) * np.array([2.0, 1.5, 1.5]))
         self._rotation = _rotation(yaw, pitch, roll)
         self._shift = np.clip(rng.standard_normal(3), -2, 2) * np.array([4.0, 2.0, 1.2])

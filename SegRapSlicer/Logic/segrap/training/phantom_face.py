@@ -133,7 +133,7 @@ def paint_face(brush: Brush, vary: Variation) -> None:
     chiasm_by, pituitary_by = vary.draw(0.6, 0.03), vary.draw(0.5, 0.04)
     paint(blob((0, -22, 87), (17, 14, 6.5)), 8, 12)
     paint(blob((0, -21, 80), (8.5, 7, 5)), 450, None, 0)
-    paint(blob((0, -21, 80.3), (5.7, 4.8, 3.4), 1, pituitary_by, 2.4), 70, 175, 34)
+    paint(blob((0, -21, 80.3), (5.65, 4.75, 3.38), 1, pituitary_by, 2.4), 70, 175, 34)
     cross = join(
         pipe([(-11, -30, 87.0), (10, -14, 88.5)], 2.85, 1, chiasm_by),
         pipe([(11, -30, 87.0), (-10, -14, 88.5)], 2.85, 1, chiasm_by),
@@ -197,7 +197,7 @@ def paint_jaws_and_ears(brush: Brush, vary: Variation, skin: Shape, mastoid_by: 
         paint(gland, 42, 98, 38 + RIGHT[sign], only=(0,))
     for sign in (1, -1):
         # Ramus and masseter lie in front of the gland: they were there first, and bone wins.
-        joint = blob((50, -15, 54), (11.3, 7.5, 6.8), sign, joint_by[sign], 3)
+        joint = blob((50, -15, 54), (11.25, 7.45, 6.75), sign, joint_by[sign], 3)
         paint(grow(joint, 1.2), 950, only=(0,))
         paint(joint, 170, 185, 44 + RIGHT[sign])
         paint(pipe([(45, -14.5, 53), (55, -14.5, 53)], 4.0, sign, joint_by[sign]), bone(1000, 700, 1.2))
@@ -210,7 +210,7 @@ def paint_jaws_and_ears(brush: Brush, vary: Variation, skin: Shape, mastoid_by: 
         paint(pipe([(45, -3, 57), (62, -4, 58), (84, -4, 57)], [3.2, 3.4, 4.2], sign, ear_by[sign]), -950, None, 0)
         by = ear_by[sign]
         paint(blob((37.2, 0.3, 59.5), (9.2, 7.0, 6.6), sign, by, 2.3, 8), 1500, None, 16 + i)
-        paint(blob((43.4, -1.5, 57.5), (4.1, 5.0, 6.8), sign, by), -900, None, becomes(22 + i, {16 + i: 20 + i}))
+        paint(blob((43.4, -1.5, 57.5), (4.05, 4.95, 6.7), sign, by), -900, None, becomes(22 + i, {16 + i: 20 + i}))
         paint(
             pipe([(39.2, -6.4, 58), (32, -12.7, 56.5)], [2.3, 2.15], sign, by),
             -500,

@@ -74,8 +74,11 @@ class Variation:
         self._rng = rng
 
     def draw(self, shift_mm: float = 1.0, size: float = 0.05) -> Change:
-        """Shift (3,) in mm and size factor (3,), normal, cut at two standard deviations."""
-        draw = np.clip(self._rng.standard_normal(6), -2, 2)
+        """Shift (3,) in mm and size factor (3,), normal, cut at two standard deviations.
+
+        Sizes are cut earlier above, which keeps the largest organs inside the published volumes.
+        """
+        draw = np.clip(self._rng.standard_normal(6), -2, (2, 2, 2, 1.2, 1.2, 1.2))
         return draw[:3] * shift_mm, 1 + draw[3:] * size
 
     def pair(self, shift_mm: float = 1.0, size: float = 0.05) -> dict[int, Change]:
