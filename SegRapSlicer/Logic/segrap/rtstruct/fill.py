@@ -53,3 +53,24 @@ def fill(points: np.ndarray, lengths: np.ndarray, slice_numbers: np.ndarray, sha
     runs = np.diff(turns, prepend=0, append=np.prod(size))
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size)
     return Region(inside[:, :, :-1], begin)
+
+
+def voxels_in_dispute(
+    pixels: np.ndarray, lengths: np.ndarray, slice_numbers: np.ndarray, shape: tuple[int, int, int]
+) -> int:
+    """In how many voxels contours of one slice overlap, so that readers disagree whether there is a hole.
+
+    Some readers combine the contours of a slice by even-odd, as `fill` does, others fill each by itself. Arguments as
+    for `fill`, polygons of at least one point.
+    """
+    order = np.argsort(slice_numbers, kind="stable")
+    shared = order[np.bincount(slice_numbers)[slice_numbers[order]] > 1]
+    if not len(shared):
+        return 0
+    starts = np.cumsum(lengths) - lengths
+    points = np.concatenate([pixels[starts[number] : starts[number] + lengths[number]] for number in shared])
+    each = fill(points, lengths[shared], np.arange(len(shared)), (len(shared), *shape[1:]))
+    of_slice = slice_numbers[shared][each.box[0]]
+    first = np.flatnonzero(np.diff(of_slice, prepend=-1))
+    by_itself = np.logical_or.reduceat(each.mask, first, axis=0)
+    return int(np.count_nonzero(by_itself != np.logical_xor.reduceat(each.mask, first, axis=0)))

@@ -18,9 +18,11 @@ import numpy as np
 from segrap.dicom_series import CTSeries
 from segrap.rtstruct.contents import Contents, Roi, read_contents
 from segrap.rtstruct.crossings import self_crossing
-from segrap.rtstruct.fill import fill
+from segrap.rtstruct.fill import voxels_in_dispute
 from segrap.rtstruct.planes import PLANE_TOLERANCE_MM, SlicePlanes
 from segrap.rtstruct.read import known_structure
+
+Severity = Literal["error", "warning"]
 
 # Limits of the value representations: SH, LO, DS. Planning systems show 16 characters of an ROI name (TG-263).
 _SHORT_STRING, _LONG_STRING, _DECIMAL_STRING = 16, 64, 16
@@ -56,7 +58,7 @@ _ITEMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 class Finding:
     """One thing that is wrong. error: some reader will lose or misplace something. warning: some reader may mind."""
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     where: str
     what: str
 
@@ -204,7 +206,7 @@ def _roi(roi: Roi) -> Iterator[Finding]:
     few = roi.is_filled & (roi.lengths < 3)
     repeated, twice = _repetitions(roi)
     crossing = self_crossing(roi.points_mm, roi.lengths) & roi.is_filled
-    for severity, which, what in (
+    checks: tuple[tuple[Severity, np.ndarray, str], ...] = (
         ("error", roi.oversized, "are longer than the 65,534 bytes of explicit VR; readers lose them"),
         ("error", roi.broken, "have coordinates that make no whole points"),
         ("error", roi.lengths != roi.stated_lengths, "have another number of points than they state"),
@@ -214,9 +216,10 @@ def _roi(roi: Roi) -> Iterator[Finding]:
         ("error", twice, "are the same as another; readers that combine by even-odd see neither"),
         ("warning", repeated, "repeat a point, or their first at the end"),
         ("warning", np.array([not uid for uid in roi.image_uids]), "do not say to which image they belong"),
-    ):
+    )
+    for severity, which, what in checks:
         if which.any():
-            yield Finding("error" if severity == "error" else "warning", where, f"{_count(which)} {what}.")
+            yield Finding(severity, where, f"{_count(which)} {what}.")
 
 
 def _roi_on_ct(roi: Roi, series: CTSeries, planes: SlicePlanes) -> Iterator[Finding]:
@@ -239,7 +242,11 @@ def _roi_on_ct(roi: Roi, series: CTSeries, planes: SlicePlanes) -> Iterator[Find
     if off_image.any():
         yield _error(where, f"{_count(off_image)} reach beyond the image.")
 
-    yield from _filling(where, pixels, lengths, slice_numbers, series.shape)
+    voxels = voxels_in_dispute(pixels, lengths, slice_numbers, series.shape)
+    if voxels:
+        yield _warning(
+            where, f"contours of one slice overlap in {voxels} voxels: some readers see a hole there, some do not."
+        )
 
     number_of = {uid: number for number, uid in enumerate(series.sop_instance_uids)}
     stated = np.array([number_of.get(uid, -1) if uid else -2 for uid in roi.image_uids])[some]
@@ -248,28 +255,6 @@ def _roi_on_ct(roi: Roi, series: CTSeries, planes: SlicePlanes) -> Iterator[Find
     elsewhere = (stated >= 0) & (stated != slice_numbers) & ~off_plane
     if elsewhere.any():
         yield _error(where, f"{_count(elsewhere)} refer to the image of another slice than they lie in.")
-
-
-def _filling(
-    where: str, pixels: np.ndarray, lengths: np.ndarray, slice_numbers: np.ndarray, shape: tuple[int, int, int]
-) -> Iterator[Finding]:
-    # Combining the contours of a slice by even-odd must give what filling each by itself gives.
-    order = np.argsort(slice_numbers, kind="stable")
-    shared = order[np.bincount(slice_numbers)[slice_numbers[order]] > 1]
-    if not len(shared):
-        return
-    starts = np.cumsum(lengths) - lengths
-    points = np.concatenate([pixels[starts[number] : starts[number] + lengths[number]] for number in shared])
-    each = fill(points, lengths[shared], np.arange(len(shared)), (len(shared), *shape[1:]))
-    numbers = slice_numbers[shared][each.box[0]]
-    first = np.flatnonzero(np.diff(numbers, prepend=-1))
-    together = np.logical_xor.reduceat(each.mask, first, axis=0)
-    by_itself = np.logical_or.reduceat(each.mask, first, axis=0)
-    voxels = np.count_nonzero(together != by_itself)
-    if voxels:
-        yield _warning(
-            where, f"contours of one slice overlap in {voxels} voxels: some readers see a hole there, some do not."
-        )
 
 
 def _repetitions(roi: Roi) -> tuple[np.ndarray, np.ndarray]:

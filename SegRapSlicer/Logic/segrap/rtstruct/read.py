@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from segrap.contours import Contours, IntendedUse, Origin, Provenance
 from segrap.dicom_series import CTSeries
 from segrap.errors import InputError
 from segrap.rtstruct.contents import DEMONSTRATION_LABEL, MANUFACTURER, Contents, Roi, read_contents
-from segrap.rtstruct.fill import Region, fill
+from segrap.rtstruct.fill import Region, fill, voxels_in_dispute
 from segrap.rtstruct.planes import PLANE_TOLERANCE_MM, SlicePlanes
 
 _ORIGINS: dict[str, Origin] = {"AUTOMATIC": "model", "SEMIAUTOMATIC": "edited", "MANUAL": "drawn"}
@@ -66,13 +67,8 @@ def read_rtstruct(path: str | Path, series: CTSeries) -> Contours:
 
     origin: dict[str, Origin] = {name: _ORIGINS.get(roi.algorithm, "imported") for name, roi in known.items()}
     contours = Contours.from_masks(masks(), series.geometry, Provenance(), origin=origin, left_out=tuple(left_out))
-    return Contours(
-        contours.layers,
-        contours.geometry,
-        contours.structures,
-        _provenance(contents.dataset, series, remarks),
-        contours.left_out,
-    )
+    # Only now are the remarks complete.
+    return replace(contours, provenance=_provenance(contents.dataset, series, remarks))
 
 
 def known_structure(roi_name: str) -> anatomy.Structure | None:
@@ -103,6 +99,9 @@ def filled(roi: Roi, planes: SlicePlanes, shape: tuple[int, int, int]) -> tuple[
     outermost = np.array([shape[2], shape[1]]) - 0.5
     if (pixels < -0.51).any() or (pixels > outermost + 0.01).any():
         remarks.append(f"{roi.name} reaches beyond the scan; what lies outside was cut off.")
+    voxels = voxels_in_dispute(pixels, lengths, slice_numbers, shape)
+    if voxels:
+        remarks.append(f"{roi.name}: contours of one slice overlap in {voxels} voxels, which were read as holes.")
     return fill(pixels, lengths, slice_numbers, shape), remarks
 
 
