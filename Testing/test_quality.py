@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segrap import anatomy
 from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
 from segrap.image import Geometry, Image
-from segrap.quality import Finding, Kind, check
+from segrap.quality import SCAN_LENGTH_DEPENDENT, Finding, Kind, check
+from segrap.training.phantom import Phantom, PhantomCase
 
 SHAPE = (40, 60, 60)
 GEOMETRY = Geometry((2.0, 2.0, 3.0), (-60.0, -60.0, 0.0))
@@ -29,6 +31,39 @@ def findings(kind: Kind, made: Contours, image: Image | None = None) -> list[Fin
 
 
 EYES = {"Eye_L": ball(20, 20, 42, 13), "Eye_R": ball(20, 20, 18, 13)}
+
+
+@pytest.fixture(scope="module")
+def patient() -> PhantomCase:
+    """A made-up patient with the truth of all 47 structures."""
+    return Phantom(3).render(spacing_mm=(2.0, 2.0, 3.0))
+
+
+@pytest.fixture(scope="module")
+def truth(patient: PhantomCase) -> Contours:
+    masks = anatomy.masks_from_subclasses(patient.subclasses.array)
+    return Contours.from_masks(masks, patient.subclasses.geometry, Provenance("truth", "1"))
+
+
+def test_the_truth_of_a_whole_patient_gives_only_notes_on_what_leaves_the_scan(
+    patient: PhantomCase, truth: Contours
+) -> None:
+    found = {(finding.structure, finding.kind, finding.severity) for finding in check(truth, patient.non_contrast)}
+    assert found == {(name, "edge", "note") for name in SCAN_LENGTH_DEPENDENT}
+
+
+def test_a_mirrored_patient_is_found_at_every_pair_of_structures(truth: Contours) -> None:
+    placement = {name: (facts.layer, facts.value) for name, facts in truth.structures.items()}
+    mirrored = Contours.from_layers(truth.layers[..., ::-1], truth.geometry, placement, truth.provenance)
+    assert {finding.structure for finding in findings("side", mirrored)} == {
+        structure.name for structure in anatomy.STRUCTURES if structure.laterality == "left"
+    }
+
+
+def test_contours_of_another_scan_are_found_because_organs_lie_in_air(patient: PhantomCase, truth: Contours) -> None:
+    moved = Image(np.roll(patient.non_contrast.array, 60, axis=1), patient.non_contrast.geometry)
+    assert "BrainStem" not in {finding.structure for finding in findings("air", truth, patient.non_contrast)}
+    assert len(findings("air", truth, moved)) > 5
 
 
 def test_faultless_contours_give_no_finding() -> None:
@@ -91,6 +126,13 @@ def test_a_stray_piece_is_reported_with_its_size_and_place() -> None:
     assert finding.kind == "pieces"
     assert "In 2 pieces" in finding.message and "0.56 cc (47 voxels)" in finding.message
     assert finding.where == (20, 50, 10)
+
+
+def test_a_speck_is_only_a_note() -> None:
+    eye = EYES["Eye_L"].copy()
+    eye[20, 50, 10:12] = True
+    (finding,) = check(contours(Eye_L=eye))
+    assert (finding.kind, finding.severity) == ("pieces", "note")
 
 
 def test_several_nodes_are_not_a_fault() -> None:

@@ -39,8 +39,10 @@ HOLD_AIR = frozenset(
 
 # Below this is air or lung; fat ends at about -150 HU, and a voxel half air and half soft tissue lies at -480 HU.
 AIR_HU = -300
-# A piece below this share of the structure is a speck: slices between it and the rest are no gap in the contour.
-SPECK_SHARE = 0.05
+# A piece below this share of the structure is a stray one: slices between it and the rest are no gap in the contour.
+STRAY_SHARE = 0.05
+# Stray pieces below that share and this volume (a cube of 3.7 mm) are specks, worth no more than a note.
+SPECK_CC = 0.05
 
 _BORDERS = {
     "feet": "the lowest slice of the scan",
@@ -161,7 +163,7 @@ def _pieces_and_gaps(contours: Contours, name: str, slice_axis: int) -> list[Fin
     sizes = np.bincount(pieces.reshape(-1), minlength=count + 1)
     sizes[0] = 0
     findings = []
-    main = sizes >= SPECK_SHARE * sizes.sum()
+    main = sizes >= STRAY_SHARE * sizes.sum()
     others = tuple(axis for axis in range(3) if axis != slice_axis)
     filled = main[pieces].any(axis=others)
     empty_runs = ndimage.label(~filled)[0]
@@ -184,12 +186,12 @@ def _pieces_and_gaps(contours: Contours, name: str, slice_axis: int) -> list[Fin
     if count > len(inside) + 1 and name not in MANY_PIECES_EXPECTED:
         stray = int(np.argsort(sizes)[-2])
         stray_cc = float(sizes[stray]) * contours.geometry.voxel_volume_cc
-        rest_share = 1.0 - sizes.max() / sizes.sum()
+        is_speck = stray_cc < SPECK_CC and sizes[stray] < STRAY_SHARE * sizes.sum()
         findings.append(
             Finding(
                 name,
                 "pieces",
-                "unusual" if rest_share >= SPECK_SHARE else "note",
+                "note" if is_speck else "unusual",
                 f"In {count} pieces where one is expected; the largest stray piece measures "
                 f"{words_for_cc(stray_cc)} cc ({sizes[stray]} voxels). Delete it, or join it to the rest.",
                 _middle(pieces == stray, box),

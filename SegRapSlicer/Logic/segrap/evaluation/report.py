@@ -32,14 +32,22 @@ _OVERVIEW_MARGIN_MM = 20.0
 _GAP_PX = 6
 _JPEG_QUALITY = 82
 
+_OVERVIEW_LEAST_MM = 220.0  # a few small structures are shown with the head around them
+
 # What the overview is cut through: the middle of the first of these groups that is there.
-_EYE_LEVEL = (("Eye_L", "Eye_R"), ("Lens_L", "Lens_R"), ("OpticNerve_L", "OpticNerve_R"), ("BrainStem",))
-_PAROTID_LEVEL = (("Parotid_L", "Parotid_R"), ("Submandibular_L", "Submandibular_R"), ("OralCavity",), ("Larynx",))
-_MIDLINE = (
-    ("BrainStem", "SpinalCord", "Pituitary", "Chiasm", "Larynx"),
-    ("Eye_L", "Eye_R"),
-    ("Parotid_L", "Parotid_R"),
+_Levels = tuple[tuple[str, tuple[str, ...]], ...]
+_UPPER: _Levels = (
+    ("the eyes", ("Eye_L", "Eye_R")),
+    ("the optic nerves", ("OpticNerve_L", "OpticNerve_R")),
+    ("the brain stem", ("BrainStem",)),
 )
+_LOWER: _Levels = (
+    ("the parotid glands", ("Parotid_L", "Parotid_R")),
+    ("the submandibular glands", ("Submandibular_L", "Submandibular_R")),
+    ("the oral cavity", ("OralCavity",)),
+    ("the larynx", ("Larynx",)),
+)
+_MIDLINE: _Levels = (("the midline", ("BrainStem", "SpinalCord", "Pituitary", "Chiasm", "Larynx")),)
 
 _SEVERITY_WORDS = {"fault": "Fault", "unusual": "Check", "note": "Note"}
 _USE_WORDS = {
@@ -74,6 +82,7 @@ def write_report(contours: Contours, pair: CTPair | Image, findings: Iterable[Fi
     html = environment.get_template("report.html").render(
         title=contours.title,
         provenance=contours.provenance,
+        made=contours.provenance.created.replace("T", " ").replace("+00:00", " UTC"),
         use_title=use_title,
         use_sentence=use_sentence,
         inputs=_inputs(contours, pair),
@@ -120,26 +129,27 @@ def _overview(views: Views) -> list[tuple[str, Pillow.Image]]:
     low, high = [], []
     for axis, spacing_mm in enumerate(views.spacing_zyx_mm):
         margin = _OVERVIEW_MARGIN_MM / spacing_mm
-        low.append(max(min(place.box[axis].start for place in views.places.values()) - margin, 0.0))
-        high.append(min(max(place.box[axis].stop for place in views.places.values()) + margin, views.ct.shape[axis]))
+        start = min(place.box[axis].start for place in views.places.values()) - margin
+        stop = max(place.box[axis].stop for place in views.places.values()) + margin
+        lacking = max(_OVERVIEW_LEAST_MM / spacing_mm - (stop - start), 0.0)
+        low.append(max(start - lacking / 2, 0.0))
+        high.append(min(stop + lacking / 2, views.ct.shape[axis]))
 
-    def panel(plane: Plane, level: float, height_px: int) -> Pillow.Image:
-        height_mm, width_mm = ((high[axis] - low[axis]) * views.spacing_zyx_mm[axis] for axis in plane[2:4])
+    def panel(plane: Plane, levels: _Levels, height_px: int) -> tuple[str, Pillow.Image]:
+        words, index = _level(views, levels, plane.through)
+        down, across = plane.down, plane.across
+        height_mm, width_mm = ((high[axis] - low[axis]) * views.spacing_zyx_mm[axis] for axis in (down, across))
         frame = Frame(
-            low[plane.down],
-            low[plane.across],
-            high[plane.down],
-            high[plane.across],
-            height_px,
-            round(height_px * width_mm / height_mm),
+            low[down], low[across], high[down], high[across], height_px, round(height_px * width_mm / height_mm)
         )
-        return views.draw(plane, round(level), frame, SOFT_TISSUE, fill=0.25)
+        return f"{plane.name.capitalize()} at {words}", views.draw(plane, index, frame, SOFT_TISSUE, fill=0.2)
 
+    half_px = (_OVERVIEW_HEIGHT_PX - _GAP_PX) // 2
     return [
-        ("Axial at the eyes", panel(AXIAL, _level(views, _EYE_LEVEL, 0), (_OVERVIEW_HEIGHT_PX - _GAP_PX) // 2)),
-        ("Axial at the parotids", panel(AXIAL, _level(views, _PAROTID_LEVEL, 0), (_OVERVIEW_HEIGHT_PX - _GAP_PX) // 2)),
-        ("Coronal", panel(CORONAL, _level(views, _PAROTID_LEVEL, 1), _OVERVIEW_HEIGHT_PX)),
-        ("Mid-sagittal", panel(SAGITTAL, _level(views, _MIDLINE, 2), _OVERVIEW_HEIGHT_PX)),
+        panel(AXIAL, _UPPER, half_px),
+        panel(AXIAL, _LOWER, half_px),
+        panel(CORONAL, _LOWER, _OVERVIEW_HEIGHT_PX),
+        panel(SAGITTAL, _MIDLINE, _OVERVIEW_HEIGHT_PX),
     ]
 
 
@@ -152,12 +162,13 @@ def _overview_columns(panels: list[tuple[str, Pillow.Image]]) -> dict[str, Any]:
     }
 
 
-def _level(views: Views, groups: Iterable[tuple[str, ...]], axis: int) -> float:
-    for names in (*groups, tuple(views.places)):
-        present = [views.places[name].centre[axis] for name in names if name in views.places]
-        if present:
-            return float(np.mean(present))
-    raise AssertionError("no structure at all")
+def _level(views: Views, levels: _Levels, axis: int) -> tuple[str, int]:
+    """The first level of which a structure is there, in words, and its index along an axis of the turned volume."""
+    for words, names in levels:
+        centres = [views.places[name].centre[axis] for name in names if name in views.places]
+        if centres:
+            return words, round(float(np.mean(centres)))
+    return "the middle of all structures", round(float(np.mean([p.centre[axis] for p in views.places.values()])))
 
 
 def _section(views: Views, name: str, findings: tuple[Finding, ...]) -> dict[str, Any]:
@@ -166,6 +177,7 @@ def _section(views: Views, name: str, findings: tuple[Finding, ...]) -> dict[str
         "name": name,
         "colour": anatomy.structure(name).colour,
         "volume": words_for_cc(views.contours.structures[name].volume_cc),
+        "range": _published_range(name),
         "scan": "contrast CT" if views.shown_on_contrast(name) else "CT",
         "window": f"W {window.width:g} L {window.level:g}",
         "findings": [finding for finding in findings if name in (finding.structure, finding.other)],
@@ -175,7 +187,6 @@ def _section(views: Views, name: str, findings: tuple[Finding, ...]) -> dict[str
 
 def _row(name: str, facts: StructureFacts, findings: tuple[Finding, ...]) -> dict[str, Any]:
     structure = anatomy.structure(name)
-    low, high = structure.volume_range_cc
     flags = [finding for finding in findings if name in (finding.structure, finding.other)]
     return {
         "name": name,
@@ -184,13 +195,18 @@ def _row(name: str, facts: StructureFacts, findings: tuple[Finding, ...]) -> dic
         "colour": structure.colour,
         "empty": facts.voxels == 0,
         "volume": words_for_cc(facts.volume_cc),
-        "range": f"{low:g} to {high:g}",
+        "range": _published_range(name),
         "depends_on_scan": name in SCAN_LENGTH_DEPENDENT,
         "cut_at": ", ".join(facts.cut_at),
         "confidence": None if facts.confidence is None else f"{100 * facts.confidence:.0f} %",
         "origin": facts.origin,
         "flags": [(kind, severity) for kind, severity in dict.fromkeys((f.kind, f.severity) for f in flags)],
     }
+
+
+def _published_range(name: str) -> str:
+    low, high = anatomy.structure(name).volume_range_cc
+    return f"{low:g} to {high:g}"
 
 
 def _inputs(contours: Contours, pair: CTPair | Image) -> list[tuple[str, str]]:
