@@ -73,19 +73,24 @@ def read_contents(path: str | Path) -> Contents:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
+    # What pydicom raises on damaged files, by experience with such.
+    damage = (
+        *(pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, NotImplementedError),
+        *(EOFError, OSError, ValueError, TypeError, KeyError, AttributeError),
+    )
     try:
         dataset = pydicom.dcmread(path)
         if _is_cut_short(dataset):
             raise EOFError
         sop_class = str(dataset.get("SOPClassUID", ""))
-    except (pydicom.errors.InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+        modality = str(dataset.get("Modality", "unknown"))
+    except damage as error:
         raise InputError(f"{path.name} cannot be read as DICOM; it is damaged, cut short or another format.") from error
     if sop_class != RT_STRUCTURE_SET_STORAGE:
-        modality = dataset.get("Modality", "unknown")
         raise InputError(f"{path.name} is no RTSTRUCT; its modality is {modality}.")
     try:
         return Contents(dataset, _read_rois(dataset))
-    except (ValueError, TypeError, KeyError, AttributeError, EOFError, NotImplementedError) as error:
+    except damage as error:
         raise InputError(
             f"The contours in {path.name} are damaged: {error}. Export the structure set again."
         ) from error
