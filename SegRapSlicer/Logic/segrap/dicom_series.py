@@ -7,6 +7,7 @@ slice is not, in millimetres. Nothing here repairs, guesses or resamples. No mes
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from segrap.slice_stack import check_straight, even_spacing_mm, order_along_norm
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 MULTI_FRAME_CT_STORAGE = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+# Implicit and explicit little endian, big endian, deflated: the encodings that need no decoder.
+UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 DICOMDIR_STORAGE = "1.2.840.10008.1.3.10"
 
 # Fewer slices are a scout, a dose sheet or the watching of the bolus, not a scan to contour.
@@ -160,8 +163,8 @@ def is_dicom(path: Path) -> bool:
     """True for a DICOM file, by its content."""
     with path.open("rb") as file:
         start = file.read(132)
-    # Files from before DICOM part 10 have no preamble and begin with group 0008 (or 0002), little endian.
-    return start[128:132] == b"DICM" or (start[:2] in (b"\x08\x00", b"\x02\x00") and start[3:4] == b"\x00")
+    # Files from before DICOM part 10 have no preamble; they begin with (0008,0000 to 0018), little endian.
+    return start[128:132] == b"DICM" or (start[:2] == b"\x08\x00" and start[2:4] <= b"\x18\x00" and start[3:4] == b"\0")
 
 
 def _read_headers(folder: Path) -> tuple[list[tuple[Path, Any]], list[Path], Counter[str]]:
@@ -176,21 +179,20 @@ def _read_headers(folder: Path) -> tuple[list[tuple[Path, Any]], list[Path], Cou
             continue
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-            sop_class = str(header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID", "")))
-            modality = str(header.get("Modality", ""))
-        except (pydicom.errors.InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
+            sop_class, modality = str(header.get("SOPClassUID", "")), str(header.get("Modality", ""))
+        except (pydicom.errors.BytesLengthException, EOFError, ValueError, KeyError, AttributeError, struct.error):
             damaged.append(path)
             continue
-        if sop_class == DICOMDIR_STORAGE:
+        if header.file_meta.get("MediaStorageSOPClassUID") == DICOMDIR_STORAGE:
             continue
-        if sop_class in MULTI_FRAME_CT_STORAGE:
-            others["multi-frame CT"] += 1
-        elif sop_class == CT_IMAGE_STORAGE and modality in ("CT", ""):
+        if sop_class == CT_IMAGE_STORAGE and modality in ("CT", ""):
             slices.append((path, header))
-        elif not sop_class:
-            damaged.append(path)
-        else:
+        elif sop_class in MULTI_FRAME_CT_STORAGE:
+            others["multi-frame CT"] += 1
+        elif sop_class:
             others[modality if modality not in ("CT", "") else "secondary capture"] += 1
+        else:
+            damaged.append(path)
     return slices, damaged, others
 
 
@@ -312,14 +314,18 @@ def _read_slice(path: Path, header: Any, dtype: np.dtype) -> np.ndarray:
     """One slice (y, x) in Hounsfield units, padding at -1024."""
     import pydicom
 
-    if header.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian).is_compressed:
+    syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
+    if syntax and syntax not in UNCOMPRESSED:
         values = _decode(path, header)
     else:
         try:
-            stored = pydicom.dcmread(path, force=True).pixel_array
+            dataset = pydicom.dcmread(path, force=True)
+            if not syntax:  # a file from before DICOM part 10
+                implicit = dataset.original_encoding[0]
+                dataset.file_meta.TransferSyntaxUID = UNCOMPRESSED[0 if implicit else 1]
+            values = _rescaled(dataset.pixel_array, header)
         except (ValueError, AttributeError, EOFError, KeyError, NotImplementedError) as error:
             raise InputError(f"The pixels of {path.name} are cut short or damaged. Copy the series again.") from error
-        values = _rescaled(stored, header)
     if values.shape != (header.Rows, header.Columns):
         raise InputError(
             f"{path.name} holds {values.shape} pixels, not the size that it states. Copy the series again."

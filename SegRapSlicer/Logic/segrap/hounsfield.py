@@ -19,6 +19,10 @@ def hounsfield_fault(array: np.ndarray) -> str | None:
     span = f"its values run from {low:g} to {high:g}"
     if np.count_nonzero(values <= -800) < 1e-4 * values.size:
         return f"{span}, and there is no air (about -1000)"
+    # Scanners fill what they did not see with one number far below air (-2000, -3024); anything else there is no CT.
+    below = values[values < -1200]
+    if np.count_nonzero(below != (np.median(below) if below.size else 0)) > 0.05 * values.size:
+        return f"{span}, and much of it lies far below air (-1000)"
     if high > np.iinfo(np.int16).max:
         return f"{span}, far above metal"
     counts, edges = np.histogram(values, bins=np.arange(-500, 501, 20))

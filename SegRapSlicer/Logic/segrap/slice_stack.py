@@ -46,8 +46,8 @@ def even_spacing_mm(origins_mm: np.ndarray, normal: np.ndarray, title: str) -> f
 
     widest = int(gaps.argmax())
     missing = gaps / usual - 1
-    if (np.abs(missing - np.rint(missing)) * usual <= 2 * POSITION_TOLERANCE_MM).all():
-        count = int(np.rint(missing).sum())
+    count = int(np.rint(missing).sum())
+    if count > 0 and (np.abs(missing - np.rint(missing)) * usual <= 2 * POSITION_TOLERANCE_MM).all():
         raise InputError(
             f"{title} has {count} missing slice{'s' * (count != 1)}: a gap of {gaps[widest]:.1f} mm where {usual:.1f} "
             f"mm is usual, between {place(widest)} and {place(widest + 1)}. Copy or export the whole series again."
