@@ -2,9 +2,9 @@
 
     python Testing/make_peers.py [FOLDER]        default: .venv-peers in the repository
 
-nnunetv2 is installed without its dependencies: its requirements would replace a CPU build of torch by a CUDA one. torch,
-numpy, scipy and what else is there come from the environment that runs this script, through a .pth file; `peers.txt`
-lists the rest, pinned. Safe to call again: an environment that is already complete is left alone.
+nnunetv2 is installed without its dependencies: its requirements would replace a CPU build of torch by a CUDA one.
+torch, numpy, scipy and what else is there come from the environment that runs this script, through a .pth file;
+`peers.txt` lists the rest, pinned. Safe to call again: an environment that is already complete is left alone.
 """
 
 from __future__ import annotations

@@ -14,19 +14,19 @@ PATCH = (8, 24, 32)
 BANDS_HU = (-150.0, 150.0)  # the trained networks tell apart below, between and above
 
 
-def smooth_head(shape: Sequence[int], channels: int = 2, seed: int = 0) -> np.ndarray:
-    """(channel, z, y, x) int16: a smooth random ellipsoid of soft tissue in air, different in each channel."""
+def smooth_head(shape: Sequence[int], channels: int = 2, seed: int = 0, smoothness: float = 3.0) -> np.ndarray:
+    """(channel, z, y, x) int16: an ellipsoid of random soft tissue, smooth over so many voxels, in air."""
     rng = np.random.default_rng(seed)
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij", sparse=True)
     inside = 0.3 * z**2 + (y / 0.8) ** 2 + (x / 0.7) ** 2 < 1
     images = []
     for _ in range(channels):
-        tissue = ndimage.gaussian_filter(rng.normal(size=tuple(shape)), 3.0)
+        tissue = ndimage.gaussian_filter(rng.normal(size=tuple(shape)), smoothness)
         images.append(np.where(inside, tissue * (300 / tissue.std()) + rng.normal(0, 3, tuple(shape)), -1000))
     return np.round(np.clip(images, -1024, 3000)).astype(np.int16)
 
 
-def teach_bands(network: UNet, *, regions: bool, steps: int = 120) -> None:
+def teach_bands(network: UNet, *, regions: bool, steps: int = 150) -> None:
     """Train a two-channel network for some seconds to find the bands of intensity of its first channel.
 
     Its scores are far apart except where bands meet, as those of a real model are; an untrained one's are not.

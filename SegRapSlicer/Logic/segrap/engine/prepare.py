@@ -110,11 +110,13 @@ def tiles_with_body(frame: Frame, images: Sequence[np.ndarray], grid: TileGrid) 
         for axis in range(3)
     ]
     columns = np.zeros((frame.shape[0], len(per_axis[1]), len(per_axis[2])), dtype=bool)
+    first = np.array([part.start for part in per_axis[2]])
+    behind = np.array([part.stop for part in per_axis[2]])
     for z in range(frame.shape[0]):
         body = np.logical_or.reduce([view[z] > AIR_HU for view in views])
-        for j, rows in enumerate(per_axis[1]):
-            strip = body[rows].any(axis=0)
-            columns[z, j] = [bool(strip[cols].any()) for cols in per_axis[2]]
+        strips = np.stack([body[rows].any(axis=0) for rows in per_axis[1]])
+        before = np.pad(strips.cumsum(axis=1), ((0, 0), (1, 0)))
+        columns[z] = before[:, behind] > before[:, first]
     return np.stack([columns[slices].any(axis=0) for slices in per_axis[0]])
 
 
