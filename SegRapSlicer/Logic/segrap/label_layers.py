@@ -5,6 +5,7 @@ A layer is a uint8 (z, y, x) array in which every value above 0 is one structure
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,69 @@ class LayerStack:
         for number in range(len(whole)):
             whole[number] = self.layers.pop(0)
         return whole
+
+
+class GridLayers:
+    """Takes over label planes from elsewhere (a file, a scene) onto a grid (z, y, x): claimed labels only.
+
+    claims: for each structure the source that it comes from (any key) and its label there. Every structure gets a value
+    of its own, so that labels of any size and order will do; sources that turn out empty take no layer.
+    """
+
+    def __init__(self, claims: Mapping[str, tuple[Hashable, int]], shape: tuple[int, int, int], where: str) -> None:
+        self._where = where
+        self._claims = claims
+        self._shape = shape
+        self._tables: dict[Hashable, np.ndarray] = {}
+        self._slots: dict[Hashable, int] = {}
+        for name, (source, label) in claims.items():
+            table = self._tables.setdefault(source, np.zeros(1 << 16, dtype=np.uint8))
+            if not 0 < label < len(table) or table[label]:
+                raise InputError(f"{where} gives {name} a label value that it cannot have ({label}).")
+            table[label] = 1 + anatomy.NAMES.index(name)
+        self._layers = np.zeros((len(self._tables), *shape), dtype=np.uint8)
+
+    def add_plane(self, source: Hashable, labels: np.ndarray, corner: tuple[int, int, int]) -> None:
+        """Take over the plane `labels` (y, x), whose first voxel is voxel `corner` (z, y, x) of the grid.
+
+        Raises InputError when a claimed voxel lies outside the grid.
+        """
+        if source not in self._tables or not labels.any():
+            return
+        if labels.dtype.itemsize > 1 and not 0 <= labels.min() <= labels.max() < 1 << 16:
+            raise InputError(f"{self._where} holds label values outside 0 to 65535.")
+        values = self._tables[source][labels]
+        layer = self._layers[self._slots.setdefault(source, len(self._slots))]
+        if 0 <= corner[0] < self._shape[0]:
+            in_plane, in_grid = _common_part(corner[1:], values.shape, self._shape[1:])
+            layer[corner[0]][in_grid] = values[in_plane]
+            values[in_plane] = 0
+        if values.any():
+            raise InputError(f"{self._where} holds contours beyond the edge of its CT. Cut them off there.")
+
+    @property
+    def layers(self) -> np.ndarray:
+        """The layers (layer, z, y, x) that are in use; at least one."""
+        return self._layers[: max(len(self._slots), 1)]
+
+    @property
+    def placement(self) -> dict[str, tuple[int, int]]:
+        """(layer, value) of each structure."""
+        return {
+            name: (self._slots.get(source, 0), 1 + anatomy.NAMES.index(name))
+            for name, (source, _) in self._claims.items()
+        }
+
+
+def _common_part(
+    offset: tuple[int, ...], size: tuple[int, ...], whole: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """The overlap of a block of `size` voxels at `offset` with a grid of `whole` voxels: in the block, in the grid."""
+    first = np.maximum(offset, 0)
+    last = np.maximum(np.minimum(np.add(offset, size), whole), first)
+    in_grid = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    in_block = tuple(slice(s.start - o, s.stop - o) for s, o in zip(in_grid, offset, strict=True))
+    return in_block, in_grid
 
 
 class Region(NamedTuple):

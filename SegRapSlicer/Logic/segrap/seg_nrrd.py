@@ -21,6 +21,7 @@ from segrap import anatomy, slicer_segments
 from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
 from segrap.image import Geometry, check_orthogonal
+from segrap.label_layers import GridLayers
 from segrap.voxel_stream import VoxelStream
 from segrap.writing import replacing
 
@@ -160,12 +161,19 @@ def read_seg_nrrd(path: str | Path) -> Contours:
             geometry, shape = _reference_grid(header)
             offset = slicer_segments.voxel_offset(header.geometry, geometry, path.name)
             claims = {name: header.placement[number] for number, name in known.items()}
-            layers, placement = _read_layers(file, header, claims, shape, offset, path.name)
+            grid = GridLayers(claims, shape, path.name)
+            voxels = VoxelStream(file, header.encoding != "raw", path.name)
+            slab = np.empty((*header.shape[1:], header.n_layers), dtype=header.dtype)
+            for z in range(header.shape[0]):
+                voxels.fill(slab)
+                for layer in range(header.n_layers):
+                    grid.add_plane(layer, slab[..., layer], (offset[0] + z, *offset[1:]))
+            voxels.finish()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from error
     note = header.notes.get("SegRap_Provenance")
     provenance = Provenance.from_json(note) if note else slicer_segments.stated_provenance(header.tags, path.name)
-    contours = Contours.from_layers(layers, geometry, placement, provenance, left_out=left_out)
+    contours = Contours.from_layers(grid.layers, geometry, grid.placement, provenance, left_out=left_out)
     return slicer_segments.settle_origins(contours, {name: header.tags[number] for number, name in known.items()})
 
 
@@ -240,56 +248,3 @@ def _reference_grid(header: _File) -> tuple[Geometry, tuple[int, int, int]]:
         if name == slicer_segments.REFERENCE_GEOMETRY and rest.split("|")[0]:
             return slicer_segments.parse_grid(rest.split("|")[0])
     return header.geometry, header.shape
-
-
-def _read_layers(
-    file: BinaryIO,
-    header: _File,
-    claims: Mapping[str, tuple[int, int]],
-    shape: tuple[int, int, int],
-    offset: tuple[int, int, int],
-    name: str,
-) -> tuple[np.ndarray, dict[str, tuple[int, int]]]:
-    """The layers (layer, z, y, x) on the reference grid with the claimed structures only, and where each is in them."""
-    used = sorted({layer for layer, _ in claims.values()})
-    tables = {layer: np.zeros(1 << 16, dtype=np.uint8) for layer in used}
-    placement: dict[str, tuple[int, int]] = {}
-    for structure, (layer, value) in claims.items():
-        number = 1 + sum(where == used.index(layer) for where, _ in placement.values())
-        if not 0 < value < 1 << 16 or tables[layer][value]:
-            raise InputError(f"{name} gives the segment {structure} a label value that it cannot have ({value}).")
-        tables[layer][value] = number
-        placement[structure] = (used.index(layer), number)
-    layers = np.zeros((len(used), *shape), dtype=np.uint8)
-    # The part of a slab that lies on the reference grid, in the slab and in the grid.
-    theirs, ours = _common(offset[1:], header.shape[1:], shape[1:])
-    voxels = VoxelStream(file, header.encoding != "raw", name)
-    slab = np.empty((*header.shape[1:], header.n_layers), dtype=header.dtype)
-    for z in range(header.shape[0]):
-        voxels.fill(slab)
-        for number, layer in enumerate(used):
-            plane = slab[..., layer]
-            if not plane.any():
-                continue
-            if header.dtype.itemsize > 1 and not 0 <= plane.min() <= plane.max() < 1 << 16:
-                raise InputError(f"{name} holds label values outside 0 to 65535. Save it again from Slicer.")
-            plane = tables[layer][plane]
-            target = z + offset[0]
-            if 0 <= target < shape[0]:
-                layers[number, target][ours] = plane[theirs]
-                plane[theirs] = 0
-            if plane.any():
-                raise InputError(f"{name} holds contours beyond the edge of its CT. Cut them off in Slicer.")
-    voxels.finish()
-    return layers, placement
-
-
-def _common(
-    offset: tuple[int, ...], size: tuple[int, ...], whole: tuple[int, ...]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The overlap of a block of `size` voxels at `offset` with a grid of `whole` voxels: in the block, in the grid."""
-    first = np.maximum(offset, 0)
-    last = np.maximum(np.minimum(np.add(offset, size), whole), first)
-    in_grid = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    in_block = tuple(slice(s.start - o, s.stop - o) for s, o in zip(in_grid, offset, strict=True))
-    return in_block, in_grid

@@ -21,7 +21,10 @@ REPRESENTATION = "Binary labelmap"
 REFERENCE_GEOMETRY = "Reference image geometry"
 """Name of the conversion parameter that holds the grid on which a segmentation is edited and exported."""
 
-PROVENANCE_TAG = "SegRap.Provenance"
+_ORIGIN, _FINGERPRINT, _CONFIDENCE, _PROVENANCE = (
+    f"SegRap.{word}" for word in ("Origin", "Fingerprint", "Confidence", "Provenance")
+)
+OUR_TAGS = (_ORIGIN, _FINGERPRINT, _CONFIDENCE, _PROVENANCE)
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LATERALITY = {"": "^^", "left": "SCT^7771000^Left", "right": "SCT^24028007^Right"}
@@ -54,12 +57,12 @@ def tags(contours: Contours, name: str) -> dict[str, str]:
     entries = {
         "TerminologyEntry": terminology(anatomy.structure(name)),
         "Segmentation.Status": "notstarted",
-        "SegRap.Origin": facts.origin,
-        "SegRap.Fingerprint": str(facts.fingerprint),
-        PROVENANCE_TAG: contours.provenance.to_json(),
+        _ORIGIN: facts.origin,
+        _FINGERPRINT: str(facts.fingerprint),
+        _PROVENANCE: contours.provenance.to_json(),
     }
     if facts.confidence is not None:
-        entries["SegRap.Confidence"] = f"{facts.confidence:.4f}"
+        entries[_CONFIDENCE] = f"{facts.confidence:.4f}"
     return entries
 
 
@@ -89,8 +92,8 @@ def recognise(names: Sequence[str], where: str) -> tuple[dict[int, str], tuple[s
 def stated_provenance(all_tags: Iterable[Mapping[str, str]], where: str) -> Provenance:
     """The provenance that the first tagged segment states; without one, a provenance that says so."""
     for entries in all_tags:
-        if PROVENANCE_TAG in entries:
-            return Provenance.from_json(entries[PROVENANCE_TAG])
+        if _PROVENANCE in entries:
+            return Provenance.from_json(entries[_PROVENANCE])
     return Provenance(remarks=(f"Read from {where}, which does not say how these contours were made.",))
 
 
@@ -105,10 +108,10 @@ def settle_origins(contours: Contours, tags_of: Mapping[str, Mapping[str, str]])
 
 def _settle(facts: StructureFacts, entries: Mapping[str, str]) -> StructureFacts:
     known: dict[str, Origin] = {"model": "model", "edited": "edited", "drawn": "drawn"}
-    origin = known.get(entries.get("SegRap.Origin", ""), "imported")
-    if origin == "model" and entries.get("SegRap.Fingerprint") != str(facts.fingerprint):
+    origin = known.get(entries.get(_ORIGIN, ""), "imported")
+    if origin == "model" and entries.get(_FINGERPRINT) != str(facts.fingerprint):
         origin = "edited"
-    confidence = entries.get("SegRap.Confidence") if origin == "model" else None
+    confidence = entries.get(_CONFIDENCE) if origin == "model" else None
     return replace(facts, origin=origin, confidence=None if confidence is None else float(confidence))
 
 
