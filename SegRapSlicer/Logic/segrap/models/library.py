@@ -221,7 +221,16 @@ def _unpack(archive: Path, target: Path) -> None:
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """The regular files of a .zip or .tar archive. Raises ModelError at anything but files and folders."""
-    if zipfile.is_zipfile(archive):
+    # Tar is asked first: a checkpoint is itself a zip file, and a tar that ends with one would look like a zip.
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tarred:
+            for member in tarred:
+                stream = tarred.extractfile(member) if member.isfile() else None
+                if stream is not None:
+                    yield member.name, stream
+                elif not member.isdir():
+                    raise ModelError(f"{archive.name} holds {member.name}, which is a link or device.")
+    else:
         with zipfile.ZipFile(archive) as zipped:
             for entry in zipped.infolist():
                 kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -231,14 +240,6 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     raise ModelError(f"{archive.name} is encrypted.")
                 if not entry.is_dir():
                     yield entry.filename, zipped.open(entry)
-    else:
-        with tarfile.open(archive) as tarred:
-            for member in tarred:
-                stream = tarred.extractfile(member) if member.isfile() else None
-                if stream is not None:
-                    yield member.name, stream
-                elif not member.isdir():
-                    raise ModelError(f"{archive.name} holds {member.name}, which is a link or device.")
 
 
 def _checked_member(name: str) -> PurePosixPath:
