@@ -157,6 +157,15 @@ def test_the_picture_is_turned_when_the_scan_is_stored_from_left_to_right() -> N
     assert np.array_equal(np.asarray(turned), np.asarray(straight))
 
 
+def test_a_structure_of_more_voxels_than_the_picture_has_pixels_is_drawn(tmp_path: Path) -> None:
+    shape, geometry = (5, 500, 500), Geometry((0.25, 0.25, 3.0))
+    tumour = np.zeros(shape, bool)
+    tumour[1:4, 20:480, 30:470] = True
+    html = report(tmp_path, Contours.from_masks({"GTVp": tumour}, geometry, Provenance()), ct(geometry, shape))
+    axial = pictures(html)[4]
+    assert len(columns_of(axial, RED)) > axial.width
+
+
 def test_contours_of_another_grid_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not on the same grid"):
         write_report(contours(), ct(Geometry((4.0, 4.0, 5.0))), (), tmp_path / "report.html")

@@ -181,11 +181,12 @@ class Views:
         rows, columns = box[plane.down], box[plane.across]
         scale_y = frame.height_px / (frame.bottom - frame.top)
         scale_x = frame.width_px / (frame.right - frame.left)
-        # The pixels that the structure can reach: its box and two voxels around it, inside the picture.
-        top, bottom = (int((edge - frame.top) * scale_y) for edge in (rows.start - 2, rows.stop + 2))
-        left, right = (int((edge - frame.left) * scale_x) for edge in (columns.start - 2, columns.stop + 2))
-        top, left = max(top, 0), max(left, 0)
-        bottom, right = min(bottom, frame.height_px), min(right, frame.width_px)
+        # The pixels that the structure can reach: its box and a rim that takes the line, inside the picture.
+        rim = 2 + int(np.ceil(2 / min(scale_y, scale_x)))
+        offset_y, offset_x = rows.start - rim, columns.start - rim
+        top, left = _first_pixel(offset_y, frame.top, scale_y), _first_pixel(offset_x, frame.left, scale_x)
+        bottom = min(int((rows.stop + rim - frame.top) * scale_y), frame.height_px)
+        right = min(int((columns.stop + rim - frame.left) * scale_x), frame.width_px)
         if bottom - top < 2 or right - left < 2:
             return
         at = list(box)
@@ -194,8 +195,7 @@ class Views:
         if not mask.any():
             return
         pixel_mm = (self.spacing_zyx_mm[plane.down], self.spacing_zyx_mm[plane.across])
-        source = Pillow.fromarray(_depth_mm(np.pad(mask, 4), pixel_mm))
-        offset_y, offset_x = rows.start - 4, columns.start - 4
+        source = Pillow.fromarray(_depth_mm(np.pad(mask, rim), pixel_mm))
         corners = (
             left / scale_x + frame.left - offset_x,
             top / scale_y + frame.top - offset_y,
@@ -215,6 +215,10 @@ class Views:
     def _mask(self, name: str, box: tuple[slice, slice, slice]) -> np.ndarray:
         facts = self.contours.structures[name]
         return self.layers[facts.layer][box] == facts.value
+
+
+def _first_pixel(edge: float, frame_edge: float, scale: float) -> int:
+    return max(int(np.ceil((edge - frame_edge) * scale)), 0)
 
 
 def _in_slice(place: Place, plane: Plane, index: int) -> bool:
