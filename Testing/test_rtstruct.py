@@ -113,6 +113,15 @@ def test_empty_structures_are_reported_and_left_out(series, contours, tmp_path):
     assert len(pydicom.dcmread(tmp_path / "RTSTRUCT.dcm").StructureSetROISequence) == len(report.written)
 
 
+def test_exchanged_sides_are_written_as_they_are_and_reported(series, tmp_path):
+    masks = difficult_masks()
+    left, right = masks["Parotid_L"], masks["Parotid_L"][:, :, ::-1]
+    good = write_rtstruct(contours_of({"Eye_L": left, "Eye_R": right}, series), series, tmp_path / "good.dcm")
+    exchanged = write_rtstruct(contours_of({"Eye_L": right, "Eye_R": left}, series), series, tmp_path / "other.dcm")
+    assert good.warnings == ()
+    assert exchanged.warnings == ("Eye: its left side lies on the patient's right: left and right are exchanged.",)
+
+
 def test_only_the_chosen_structures_are_written(series, contours, tmp_path):
     report = write_rtstruct(contours, series, tmp_path / "RTSTRUCT.dcm", structures=["Lens_L", "Brain", "Eye_R"])
     assert (report.written, report.empty) == (("Brain", "Lens_L"), ("Eye_R",))

@@ -158,7 +158,7 @@ def no_image(dataset):
     del contours_in(dataset, "Parotid_L")[0].ContourImageSequence
 
 
-@spoils("FrameOfReferenceUID is")
+@spoils("its FrameOfReferenceUID is not that of the CT")
 def another_frame_of_reference(dataset):
     dataset.FrameOfReferenceUID = generate_uid()
 
@@ -168,12 +168,12 @@ def a_roi_in_another_frame_of_reference(dataset):
     dataset.StructureSetROISequence[1].ReferencedFrameOfReferenceUID = generate_uid()
 
 
-@spoils("PatientID is 'SOMEBODY'")
+@spoils("its PatientID is not that of the CT")
 def another_patient(dataset):
     dataset.PatientID = "SOMEBODY"
 
 
-@spoils("StudyInstanceUID is")
+@spoils("its StudyInstanceUID is not that of the CT")
 def another_study(dataset):
     dataset.StudyInstanceUID = generate_uid()
 

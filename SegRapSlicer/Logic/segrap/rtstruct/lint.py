@@ -72,7 +72,7 @@ def lint(path: str | Path, series: CTSeries | None = None) -> list[Finding]:
     Raises InputError when the file cannot be read as an RTSTRUCT at all.
     """
     contents = read_contents(path)
-    return sorted([*findings(contents, series), *_sides(contents)], key=lambda finding: finding.severity)
+    return sorted([*findings(contents, series), *exchanged_sides(contents)], key=lambda finding: finding.severity)
 
 
 def findings(contents: Contents, series: CTSeries | None = None) -> list[Finding]:
@@ -149,8 +149,8 @@ def _rois_together(contents: Contents) -> Iterator[Finding]:
             yield _warning(sequence, f"it has no item for ROI {number}.")
 
 
-def _sides(contents: Contents) -> Iterator[Finding]:
-    # LPS: x grows towards the patient's left.
+def exchanged_sides(contents: Contents) -> Iterator[Finding]:
+    """Pairs of structures known here whose left one does not lie on the patient's left of the right one (larger x)."""
     means: dict[tuple[str, str], float] = {}
     for roi in contents.rois:
         structure = known_structure(roi.name)
@@ -166,7 +166,8 @@ def _references(dataset: Any, series: CTSeries) -> Iterator[Finding]:
     for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
         ours, theirs = str(dataset.get(keyword) or ""), str(image.get(keyword) or "")
         if ours != theirs and not (keyword == "FrameOfReferenceUID" and not ours):
-            yield _error("file", f"{keyword} is '{ours}', in the CT it is '{theirs}'.")
+            # Not the values: findings go into logs and reports, and a patient's number has no place there.
+            yield _error("file", f"its {keyword} is not that of the CT.")
     frames = dataset.get("ReferencedFrameOfReferenceSequence") or ()
     studies = [study for frame in frames for study in frame.get("RTReferencedStudySequence") or ()]
     referenced_series = [item for study in studies for item in study.get("RTReferencedSeriesSequence") or ()]

@@ -18,8 +18,8 @@ from segrap.dicom_series import CTSeries
 from segrap.errors import InputError, OutputError, UsageError
 from segrap.image import same_grid
 from segrap.rtstruct.attributes import Names, add_references, header, image_reference, observation_item, roi_item
-from segrap.rtstruct.contents import read_contents
-from segrap.rtstruct.lint import findings
+from segrap.rtstruct.contents import Contents, read_contents
+from segrap.rtstruct.lint import exchanged_sides, findings
 from segrap.rtstruct.outline import outlines
 from segrap.rtstruct.planes import SlicePlanes
 from segrap.rtstruct.read import filled
@@ -34,10 +34,12 @@ class WriteReport:
     """What an export did, by SegRap names.
 
     written: structures in the file, in its order. empty: asked for, but without a voxel, hence not in the file.
+    warnings: sentences on what in the file needs a look, such as left and right exchanged.
     """
 
     written: tuple[str, ...]
     empty: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def write_rtstruct(
@@ -81,8 +83,10 @@ def write_rtstruct(
 
     with replacing(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
-        _check_reads_back(temporary, contours, series, planes, written)
-    return WriteReport(written, empty)
+        contents = read_contents(temporary)
+        _check_masks(contents, contours, series, planes, written)
+        warnings = _check_file(contents, series)
+    return WriteReport(written, empty, warnings)
 
 
 def _check_series(contours: Contours, series: CTSeries) -> None:
@@ -96,10 +100,9 @@ def _check_series(contours: Contours, series: CTSeries) -> None:
             raise InputError(f"The CT series has no {keyword}, so no RTSTRUCT can refer to it. Export the CT again.")
 
 
-def _check_reads_back(
-    path: Path, contours: Contours, series: CTSeries, planes: SlicePlanes, written: tuple[str, ...]
+def _check_masks(
+    contents: Contents, contours: Contours, series: CTSeries, planes: SlicePlanes, written: tuple[str, ...]
 ) -> None:
-    contents = read_contents(path)
     for name, roi in zip(written, contents.rois, strict=True):
         region, _ = filled(roi, planes, series.shape)
         facts = contours.structures[name]
@@ -109,12 +112,18 @@ def _check_reads_back(
                 f"The RTSTRUCT was not written: read back, {name} has {np.count_nonzero(region.mask)} voxels where "
                 f"{facts.voxels} went in. This is a defect of SegRapSlicer; please report it."
             )
-    errors = [str(finding) for finding in findings(contents, series) if finding.severity == "error"]
+
+
+def _check_file(contents: Contents, series: CTSeries) -> tuple[str, ...]:
+    found = findings(contents, series)
+    errors = [f"{finding.where}: {finding.what}" for finding in found if finding.severity == "error"]
     if errors:
         raise OutputError(
-            f"The RTSTRUCT was not written: a check of it finds {len(errors)} errors, {errors[0]} "
+            f"The RTSTRUCT was not written: a check of it finds {len(errors)} errors, the first in {errors[0]} "
             "This is a defect of SegRapSlicer; please report it."
         )
+    # Exchanged sides are no fault of the file: it shows the contours as they are.
+    return tuple(f"{finding.where}: {finding.what}" for finding in (*found, *exchanged_sides(contents)))
 
 
 def _roi_contour(
