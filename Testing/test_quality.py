@@ -77,6 +77,11 @@ def test_a_structure_without_voxels_is_reported_as_missing() -> None:
     assert finding.where is None
 
 
+def test_a_patient_without_nodes_is_a_question_and_not_a_fault() -> None:
+    (finding,) = check(contours(GTVnd=np.zeros(SHAPE, bool)))
+    assert (finding.kind, finding.severity) == ("empty", "unusual")
+
+
 def test_a_volume_outside_the_published_range_is_reported_with_both_numbers() -> None:
     (finding,) = check(contours(Eye_L=ball(20, 20, 42, 18)))
     assert finding.kind == "volume"

@@ -108,13 +108,14 @@ def words_for_cc(volume_cc: float) -> str:
 
 
 def _empty(name: str) -> Finding:
-    what = (
-        "No tumour of this kind was found. Check the images for it, and draw it where there is one."
-        if anatomy.structure(name).is_target
-        else "Asked for but not found. It may lie outside the scan, have been removed by surgery, or have been missed; "
+    if anatomy.structure(name).is_target:
+        message = "No tumour of this kind was found. Check the images for it, and draw it where there is one."
+        return Finding(name, "empty", "unusual", message)
+    message = (
+        "Asked for but not found. It may lie outside the scan, have been removed by surgery, or have been missed; "
         "draw it if the patient has it."
     )
-    return Finding(name, "empty", "fault", what)
+    return Finding(name, "empty", "fault", message)
 
 
 def _volume(name: str, facts: StructureFacts) -> list[Finding]:
@@ -123,8 +124,8 @@ def _volume(name: str, facts: StructureFacts) -> list[Finding]:
         return []
     side = "less" if facts.volume_cc < low else "more"
     message = (
-        f"{words_for_cc(facts.volume_cc)} cc, {side} than in any of the 120 training patients "
-        f"({low:g} to {high:g} cc, Chinese patients with nasopharyngeal cancer)."
+        f"{words_for_cc(facts.volume_cc)} cc, {side} than in any of SegRap2023's 120 training patients "
+        f"({low:g} to {high:g} cc; Chinese patients with nasopharyngeal cancer)."
     )
     if name in SCAN_LENGTH_DEPENDENT:
         message += " It depends on how far down the scan reaches, so this alone means little."

@@ -258,8 +258,8 @@ def _depth_mm(inside: np.ndarray, pixel_mm: tuple[float, float]) -> np.ndarray:
 
 def _annotate(picture: Pillow.Image, plane: Plane, width_mm: float) -> None:
     draw = ImageDraw.Draw(picture)
-    font = _font(max(12, picture.width // 24))
     width, height, pad = picture.width, picture.height, 4
+    font = _font(min(max(12, min(width, height) // 22), 18))
     left, right, top, bottom = plane.sides
     for letter, place, anchor in (
         (left, (pad, height / 2), "lm"),
@@ -273,8 +273,7 @@ def _annotate(picture: Pillow.Image, plane: Plane, width_mm: float) -> None:
     y = height - 2 * pad
     draw.line((2 * pad, y, 2 * pad + bar_px, y), (0, 0, 0), 4)
     draw.line((2 * pad, y, 2 * pad + bar_px, y), (255, 255, 255), 2)
-    small = _font(max(11, picture.width // 28))
-    draw.text((2 * pad, y - 3), f"{bar_mm} mm", (255, 255, 255), small, "ld", stroke_width=2, stroke_fill=(0, 0, 0))
+    draw.text((2 * pad, y - 3), f"{bar_mm} mm", (255, 255, 255), font, "ld", stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 @cache
