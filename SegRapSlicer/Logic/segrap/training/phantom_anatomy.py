@@ -2,7 +2,10 @@
 
 Everything is in the patient's own frame: x to the left, y to the back, z to the head, mm; the origin lies in the
 midline at the height of the mandibular angles. Sub-class ids are the challenge's 1..54, then 55 GTVp, 56 GTVnd.
-The whole is drawn by painting in order, so sub-classes are exclusive by construction.
+The whole is drawn by painting in order, so sub-classes are exclusive by construction. Organs lie and measure as in
+adults of ordinary build, sized so that their volumes fall inside the ranges published for SegRap2023 (anatomy.csv);
+contrast at borders that CT does not show (hippocampus, temporal lobe, glottis) is stronger than in life, so that a
+small network can learn the whole set.
 """
 
 from __future__ import annotations

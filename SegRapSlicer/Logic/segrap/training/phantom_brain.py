@@ -24,7 +24,8 @@ def paint_brain(brush: Brush, vary: Variation) -> dict[int, Change]:
     inner = ellipsoid((0, 10, 97), np.array((68.5, 79.5, 67.5)) * brow, 2.2)
     lobes, cerebellum_by = vary.pair(1.2, 0.03), vary.draw(1.2, 0.03)
     lobe = {
-        sign: common(blob((44, 4, 92), (24.4, 39.7, 24.8), sign, lobes[sign], 2.3), grow(inner, -1.5)) for sign in (1, -1)
+        sign: common(blob((44, 4, 92), (24.4, 39.7, 24.8), sign, lobes[sign], 2.3), grow(inner, -1.5))
+        for sign in (1, -1)
     }
     cerebellum = common(blob((0, 46, 63), (56, 38, 30), 1, cerebellum_by, 2.3), grow(inner, -1.0))
     cerebrum = common(grow(inner, -1.0), slab(low_z=86, slope_y=-0.06))

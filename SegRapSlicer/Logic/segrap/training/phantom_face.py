@@ -184,7 +184,7 @@ def paint_jaws_and_ears(brush: Brush, vary: Variation, skin: Shape, mastoid_by: 
             common(blob((60.5, -14, 20), (14.3, 22.5, 29), sign, parotid_by[sign], 2.3, -18), grow(skin, -2.5)),
             -18,
             28,
-            becomes(40 + RIGHT[sign], {36: 36, 37: 37, 35: 35}),
+            40 + RIGHT[sign],
             only=(0,),
         )
         paint(
@@ -196,7 +196,6 @@ def paint_jaws_and_ears(brush: Brush, vary: Variation, skin: Shape, mastoid_by: 
         )
         paint(gland, 42, 98, 38 + RIGHT[sign], only=(0,))
     for sign in (1, -1):
-        # Ramus and masseter lie in front of the gland: they were there first, and bone wins.
         joint = blob((50, -15, 54), (11.25, 7.45, 6.75), sign, joint_by[sign], 3)
         paint(grow(joint, 1.2), 950, only=(0,))
         paint(joint, 170, 185, 44 + RIGHT[sign])
