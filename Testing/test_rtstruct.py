@@ -325,6 +325,16 @@ def test_contours_that_enclose_nothing_are_remarked(series, written, tmp_path):
     assert remark == "Brain: 1 contours of type OPEN_PLANAR enclose nothing."
 
 
+def test_a_structure_whose_contours_enclose_no_voxel_is_remarked(series, written, tmp_path):
+    dataset = rewritten(written, tmp_path / "RTSTRUCT.dcm")
+    for contour in dataset.ROIContourSequence[0].ContourSequence:
+        contour.ContourData, contour.NumberOfContourPoints = contour.ContourData[:3], 1
+    dataset.save_as(tmp_path / "RTSTRUCT.dcm")
+    again = read_rtstruct(tmp_path / "RTSTRUCT.dcm", series)
+    assert again.is_empty("Brain")
+    assert again.provenance.remarks == ("Brain: no voxel centre lies inside its 12 contours, so it came out empty.",)
+
+
 def test_the_same_structure_under_two_names_is_refused(series, written, tmp_path):
     rewritten(written, tmp_path / "RTSTRUCT.dcm", Brain="GLOTTIS", Parotid_L="Larynx_Glottic")
     with pytest.raises(InputError, match="holds Larynx_Glottic twice"):

@@ -9,7 +9,7 @@ import pytest
 from rtstruct_cases import SHAPE, difficult_masks
 
 from segrap.rtstruct.crossings import self_crossing
-from segrap.rtstruct.fill import fill
+from segrap.rtstruct.fill import fill, voxels_in_dispute
 from segrap.rtstruct.outline import outline, outlines
 
 
@@ -131,6 +131,21 @@ def test_a_contour_inside_another_of_the_slice_is_a_hole():
     region = fill(np.concatenate((outer, inner)), np.array([4, 4]), np.array([0, 0]), (1, 5, 5))
     assert region.mask.sum() == 24
     assert not region.mask[0, 2, 2]
+
+
+def test_voxels_that_readers_dispute_are_those_inside_two_contours_of_a_slice():
+    outer = np.array([[-0.5, -0.5], [4.5, -0.5], [4.5, 4.5], [-0.5, 4.5]])
+    points = np.concatenate((outer, outer * 0.4 + 1.2, outer + 10, outer * 0.4 + 11.2))
+    for slices, disputed in (([0, 0, 0, 0], 8), ([0, 1, 0, 0], 4), ([0, 1, 2, 3], 0)):
+        assert voxels_in_dispute(points, np.array([4, 4, 4, 4]), np.array(slices), (4, 20, 20)) == disputed
+
+
+def test_readers_dispute_nothing_in_what_we_outline():
+    for mask in (MASKS | NOISE).values():
+        flat = [(z, polygon) for z, of_slice in enumerate(outlines(mask)) for polygon in of_slice]
+        points = np.concatenate([polygon for _, polygon in flat])
+        lengths = np.array([len(polygon) for _, polygon in flat])
+        assert voxels_in_dispute(points, lengths, np.array([z for z, _ in flat]), mask.shape) == 0
 
 
 @pytest.mark.parametrize(

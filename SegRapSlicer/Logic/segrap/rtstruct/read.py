@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,28 @@ def read_rtstruct(path: str | Path, series: CTSeries) -> Contours:
     return replace(contours, provenance=_provenance(contents.dataset, series, remarks))
 
 
+def drawn_on(path: str | Path, candidates: Sequence[CTSeries]) -> CTSeries:
+    """The CT series that an RTSTRUCT refers to, among several. A lone candidate is taken: `read_rtstruct` checks it.
+
+    Raises InputError when the file cannot be read, or names none of several candidates.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    uids = {
+        str(series.get("SeriesInstanceUID"))
+        for frame in read_contents(path).dataset.get("ReferencedFrameOfReferenceSequence") or ()
+        for study in frame.get("RTReferencedStudySequence") or ()
+        for series in study.get("RTReferencedSeriesSequence") or ()
+    }
+    named = [series for series in candidates if series.series_uid in uids]
+    if len(named) != 1:
+        raise InputError(
+            f"{Path(path).name} refers to {len(named)} of {len(candidates)} CT series. Give the folder of the CT that "
+            "it was drawn on alone."
+        )
+    return named[0]
+
+
 def known_structure(roi_name: str) -> anatomy.Structure | None:
     """The structure of that SegRap or TG-263 name in any letter case, or None."""
     return _BY_NAME.get(roi_name.casefold())
@@ -102,7 +124,10 @@ def filled(roi: Roi, planes: SlicePlanes, shape: tuple[int, int, int]) -> tuple[
     voxels = voxels_in_dispute(pixels, lengths, slice_numbers, shape)
     if voxels:
         remarks.append(f"{roi.name}: contours of one slice overlap in {voxels} voxels, which were read as holes.")
-    return fill(pixels, lengths, slice_numbers, shape), remarks
+    region = fill(pixels, lengths, slice_numbers, shape)
+    if not region.mask.any():
+        remarks.append(f"{roi.name}: no voxel centre lies inside its {len(lengths)} contours, so it came out empty.")
+    return region, remarks
 
 
 def _check_frame_of_reference(contents: Contents, series: CTSeries, file_name: str) -> None:
