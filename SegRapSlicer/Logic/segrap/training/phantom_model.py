@@ -93,7 +93,7 @@ def score(model_folder: Path, seeds: Iterable[int]) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = {name: [] for name in anatomy.NAMES}
     for seed in seeds:
         case = Phantom(seed).render()
-        contours = contour(CTPair(case.non_contrast, case.contrast), model)
+        contours = contour(CTPair(case.non_contrast, case.contrast, None, None, 0.0, ()), model)
         for name, truth in anatomy.masks_from_subclasses(case.subclasses.array).items():
             found = contours.mask(name)
             both = int(np.count_nonzero(found & truth))
@@ -122,6 +122,7 @@ def main() -> None:
     training.add_argument("folder", type=Path)
     training.add_argument("output", type=Path)
     training.add_argument("--minutes", type=float, default=80)
+    training.add_argument("--start", type=Path, help="model folder to go on from")
     scoring = commands.add_parser("score")
     scoring.add_argument("model", type=Path)
     scoring.add_argument("--count", type=int, default=10)
@@ -131,7 +132,8 @@ def main() -> None:
         make_cases(range(arguments.first, arguments.first + arguments.count), arguments.folder)
     elif arguments.command == "train":
         log = lambda line: print(line, flush=True)  # noqa: E731
-        train(RECIPE, CaseFolder(arguments.folder), arguments.minutes, arguments.output, log)
+        cases = CaseFolder(arguments.folder)
+        train(RECIPE, cases, arguments.minutes, arguments.output, log, start=arguments.start)
     else:
         scores = score(arguments.model, range(1, 1 + arguments.count))
         print(scores_as_table(scores))
