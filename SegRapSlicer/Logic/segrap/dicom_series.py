@@ -7,9 +7,8 @@ slice is not, in millimetres. Nothing here repairs, guesses or resamples. No mes
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,23 +16,39 @@ from typing import Any
 
 import numpy as np
 
+from segrap.dicom_pixels import DAMAGE, read_slice, rescale
 from segrap.errors import InputError
-from segrap.hounsfield import AIR_HU, hounsfield_fault
+from segrap.hounsfield import hounsfield_fault
 from segrap.image import Geometry, Image
 from segrap.slice_stack import check_straight, even_spacing_mm, order_along_normal
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 MULTI_FRAME_CT_STORAGE = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
-# Implicit and explicit little endian, big endian, deflated: the encodings that need no decoder.
-UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 DICOMDIR_STORAGE = "1.2.840.10008.1.3.10"
 
 # Fewer slices are a scout, a dose sheet or the watching of the bolus, not a scan to contour.
 FEWEST_SLICES = 5
 ORIENTATION_TOLERANCE = 1e-4
 
+# Everything that is asked of a header here is asked once when it is read, so that damage is found there.
+PLACE_ATTRIBUTES = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+NUMBER_ATTRIBUTES = ("Rows", "Columns", "RescaleSlope", "RescaleIntercept", "SamplesPerPixel", "NumberOfFrames")
+OTHER_ATTRIBUTES = (
+    *("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "ImageType", "PatientID"),
+    *("SeriesDescription", "ContrastBolusAgent", "ContrastBolusAgentSequence", "AcquisitionDateTime"),
+    *("AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime", "SeriesDate", "SeriesTime"),
+    *("BitsAllocated", "BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+)
+SAME_IN_ALL_SLICES: tuple[tuple[str, Callable[[Any], str]], ...] = (
+    ("sizes", lambda header: f"{header.Rows} x {header.Columns}"),
+    ("pixel spacings", lambda header: " x ".join(f"{mm:.4f}" for mm in _numbers(header.PixelSpacing))),
+    ("rescales (stated and not)", lambda header: str("RescaleSlope" in header)),
+    ("studies", lambda header: str(header.get("StudyInstanceUID", ""))),
+    ("Frames of Reference", lambda header: str(header.get("FrameOfReferenceUID", ""))),
+)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class CTSeries:
     """One CT series whose slices passed every check, in the order of the z index of its image.
 
@@ -106,13 +121,13 @@ class CTSeries:
         Padding outside the scanner's circle is set to -1024. Raises InputError when a file is cut short, cannot be
         decoded, or when the values cannot be Hounsfield units.
         """
-        whole_numbers = all(float(value).is_integer() for header in self.headers for value in _rescale(header))
+        whole_numbers = all(float(value).is_integer() for header in self.headers for value in rescale(header))
         array = np.empty(self.shape, dtype=np.int16 if whole_numbers else np.float32)
         for number, (path, header) in enumerate(zip(self.files, self.headers, strict=True)):
-            array[number] = _read_slice(path, header, array.dtype)
+            array[number] = read_slice(path, header, array.dtype)
         fault = hounsfield_fault(array)
         if fault:
-            slope, intercept = _rescale(self.headers[0])
+            slope, intercept = rescale(self.headers[0])
             raise InputError(
                 f"{_title(self.folder, self.headers)} is not in Hounsfield units: {fault}. The files state "
                 f"rescale slope {slope:g} and intercept {intercept:g}, which must be wrong. Export the "
@@ -134,13 +149,18 @@ def read_series_folder(folder: str | Path) -> list[CTSeries]:
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist or is not a folder.")
     headers, damaged, others = _read_headers(folder)
+    if damaged:
+        raise InputError(
+            f"{_count(len(damaged), 'DICOM file')} in {folder} cannot be read (cut short or damaged), "
+            f"{damaged[0].name} first; slices would be missing. Copy or export the series again."
+        )
     by_series: dict[str, list[tuple[Path, Any]]] = {}
     for path, header in headers:
-        by_series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((path, header))
+        by_series.setdefault(str(header.SeriesInstanceUID), []).append((path, header))
 
     found: list[CTSeries] = []
     for members in by_series.values():
-        without_scouts = [member for member in members if "LOCALIZER" not in member[1].get("ImageType", ())]
+        without_scouts = [member for member in members if "LOCALIZER" not in (member[1].get("ImageType") or ())]
         if not without_scouts:
             others["CT scout"] += len(members)
             continue
@@ -149,11 +169,6 @@ def read_series_folder(folder: str | Path) -> list[CTSeries]:
             others["CT image outside of any scan"] += len(slices)
             continue
         found.append(_stack(folder, slices, copies))
-    if damaged:
-        raise InputError(
-            f"{_count(len(damaged), 'DICOM file')} in {folder} cannot be read (cut short or damaged), "
-            f"{damaged[0].name} first; slices would be missing. Copy or export the series again."
-        )
     if not found:
         raise _no_ct(folder, others)
     return sorted(found, key=lambda series: (series.acquired, series.series_uid))
@@ -161,8 +176,11 @@ def read_series_folder(folder: str | Path) -> list[CTSeries]:
 
 def is_dicom(path: Path) -> bool:
     """True for a DICOM file, by its content."""
-    with path.open("rb") as file:
-        start = file.read(132)
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}).") from error
     # Files from before DICOM part 10 have no preamble; they begin with (0008,0000 to 0018), little endian.
     return start[128:132] == b"DICM" or (start[:2] == b"\x08\x00" and start[2:4] <= b"\x18\x00" and start[3:4] == b"\0")
 
@@ -180,13 +198,24 @@ def _read_headers(folder: Path) -> tuple[list[tuple[Path, Any]], list[Path], Cou
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             sop_class, modality = str(header.get("SOPClassUID", "")), str(header.get("Modality", ""))
-        except (pydicom.errors.BytesLengthException, EOFError, ValueError, KeyError, AttributeError, struct.error):
+            directory = header.file_meta.get("MediaStorageSOPClassUID") == DICOMDIR_STORAGE
+            for keyword in PLACE_ATTRIBUTES:
+                _numbers(header.get(keyword))
+            for keyword in NUMBER_ATTRIBUTES:
+                float(header.get(keyword) or 0)
+            for keyword in OTHER_ATTRIBUTES:
+                header.get(keyword)
+        except (*DAMAGE, pydicom.errors.BytesLengthException):
             damaged.append(path)
             continue
-        if header.file_meta.get("MediaStorageSOPClassUID") == DICOMDIR_STORAGE:
+        if directory:
             continue
         if sop_class == CT_IMAGE_STORAGE and modality in ("CT", ""):
-            slices.append((path, header))
+            complete = header.get("SOPInstanceUID") and header.get("SeriesInstanceUID")
+            if complete:
+                slices.append((path, header))
+            else:
+                damaged.append(path)
         elif sop_class in MULTI_FRAME_CT_STORAGE:
             others["multi-frame CT"] += 1
         elif sop_class:
@@ -211,7 +240,7 @@ def _without_copies(members: Sequence[tuple[Path, Any]]) -> tuple[list[tuple[Pat
     """One file per image, and how many files were further copies of the same image."""
     kept: dict[str, tuple[Path, Any]] = {}
     for path, header in members:
-        uid = str(header.get("SOPInstanceUID", path))
+        uid = str(header.SOPInstanceUID)
         if uid not in kept:
             kept[uid] = (path, header)
         elif header.get("ImagePositionPatient") != kept[uid][1].get("ImagePositionPatient"):
@@ -224,7 +253,7 @@ def _without_copies(members: Sequence[tuple[Path, Any]]) -> tuple[list[tuple[Pat
 
 def _watches_one_place(slices: Sequence[tuple[Path, Any]]) -> bool:
     """True for many images of one slice, as taken to see the contrast agent arrive."""
-    positions = {tuple(header.get("ImagePositionPatient") or ()) for _, header in slices}
+    positions = {tuple(_numbers(header.get("ImagePositionPatient"))) for _, header in slices}
     return len(positions) == 1 and () not in positions
 
 
@@ -233,13 +262,12 @@ def _stack(folder: Path, slices: list[tuple[Path, Any]], copies: int) -> CTSerie
     title = _title(folder, [header for _, header in slices])
     for path, header in slices:
         _check_slice(path, header, title)
-    for keyword, words in (
-        (("Rows", "Columns"), "sizes"),
-        (("PixelSpacing",), "pixel spacings"),
-        (("StudyInstanceUID",), "studies"),
-        (("FrameOfReferenceUID",), "Frames of Reference"),
-    ):
-        _check_uniform(slices, keyword, words, title)
+    for words, stated in SAME_IN_ALL_SLICES:
+        kinds = Counter(stated(header) for _, header in slices)
+        if len(kinds) > 1:
+            (usual, most), (other, fewer) = kinds.most_common(2)
+            numbers = f": {most} of {usual} and {fewer} of {other}" if " x " in usual else ""
+            raise InputError(f"{title} has slices of mixed {words}{numbers}. Give a folder with one scan per series.")
 
     row, column = _axes(slices[0][1], title)
     for path, header in slices:
@@ -276,117 +304,16 @@ def _stack(folder: Path, slices: list[tuple[Path, Any]], copies: int) -> CTSerie
 
 
 def _check_slice(path: Path, header: Any, title: str) -> None:
-    lengths = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
-    for keyword, length in lengths.items():
-        values = header.get(keyword)
-        if values is None or len(values) != length or not np.isfinite(_numbers(values)).all():
+    for keyword, length in PLACE_ATTRIBUTES.items():
+        values = _numbers(header.get(keyword))
+        if values.size != length or not np.isfinite(values).all():
             raise InputError(f"{title} cannot be placed: {path.name} has no usable {keyword}. Export the series again.")
     if min(_numbers(header.PixelSpacing)) <= 0 or not header.get("Rows") or not header.get("Columns"):
         raise InputError(f"{title} cannot be read: {path.name} states no size or pixel spacing. Export it again.")
-    if ("RescaleSlope" in header) != ("RescaleIntercept" in header) or _rescale(header)[0] <= 0:
+    if ("RescaleSlope" in header) != ("RescaleIntercept" in header) or not 0 < rescale(header)[0] < np.inf:
         raise InputError(f"{title} has a wrong rescale: {path.name} states no slope above 0 with an intercept.")
     if header.get("SamplesPerPixel", 1) != 1 or header.get("NumberOfFrames", 1) not in (1, None):
         raise InputError(f"{title} is not a stack of CT slices: {path.name} holds colours or several frames.")
-
-
-def _check_uniform(slices: Sequence[tuple[Path, Any]], keywords: tuple[str, ...], words: str, title: str) -> None:
-    """Raise InputError when the attributes differ between slices."""
-    values = Counter(_as_text(header, keywords) for _, header in slices)
-    if len(values) == 1:
-        return
-    (usual, usual_count), (other, other_count) = values.most_common(2)
-    named = "" if "UID" in keywords[0] else f": {usual_count} of {usual} and {other_count} of {other}"
-    raise InputError(f"{title} has slices of mixed {words}{named}. Give a folder with one scan per series.")
-
-
-def _as_text(header: Any, keywords: tuple[str, ...]) -> str:
-    values: list[str] = []
-    for keyword in keywords:
-        value = header.get(keyword, "")
-        if keyword == "PixelSpacing":
-            values.extend(f"{number:.4f}" for number in _numbers(value))
-        else:
-            values.append(str(value))
-    return " x ".join(values)
-
-
-def _read_slice(path: Path, header: Any, dtype: np.dtype) -> np.ndarray:
-    """One slice (y, x) in Hounsfield units, padding at -1024."""
-    import pydicom
-
-    syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
-    if syntax and syntax not in UNCOMPRESSED:
-        values = _decode(path, header)
-    else:
-        try:
-            dataset = pydicom.dcmread(path, force=True)
-            if not syntax:  # a file from before DICOM part 10
-                implicit = dataset.original_encoding[0]
-                dataset.file_meta.TransferSyntaxUID = UNCOMPRESSED[0 if implicit else 1]
-            values = _rescaled(dataset.pixel_array, header)
-        except (ValueError, AttributeError, EOFError, KeyError, NotImplementedError) as error:
-            raise InputError(f"The pixels of {path.name} are cut short or damaged. Copy the series again.") from error
-    if values.shape != (header.Rows, header.Columns):
-        raise InputError(
-            f"{path.name} holds {values.shape} pixels, not the size that it states. Copy the series again."
-        )
-    _blank_padding(values, header)
-    if dtype == np.int16 and (values.max() > 32767 or values.min() < -32768):
-        raise InputError(
-            f"{path.name} has values of {values.min():g} to {values.max():g}, which are no Hounsfield units: a wrong "
-            "rescale. Export the series again from the scanner."
-        )
-    return values.astype(dtype)
-
-
-def _rescaled(stored: np.ndarray, header: Any) -> np.ndarray:
-    """Stored pixels in Hounsfield units: int32 where the rescale is in whole numbers, otherwise float64."""
-    slope, intercept = _rescale(header)
-    if slope == 1 and intercept.is_integer():  # nearly every CT there is, and several times as fast
-        return stored.astype(np.int32) + np.int32(intercept)
-    return stored * np.float64(slope) + np.float64(intercept)
-
-
-def _decode(path: Path, header: Any) -> np.ndarray:
-    """A compressed slice (y, x) in Hounsfield units, float64.
-
-    Decoded by GDCM, which SimpleITK brings along for every DICOM compression; pydicom would need plugins.
-    """
-    import SimpleITK
-
-    try:
-        values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO"))
-    except RuntimeError as error:
-        syntax = header.file_meta.TransferSyntaxUID.name
-        raise InputError(
-            f"The pixels of {path.name} ({syntax}) cannot be decoded; the file is cut short or its compression is not "
-            "supported. Export the series uncompressed."
-        ) from error
-    return values.reshape(values.shape[-2:]).astype(np.float64)
-
-
-def _blank_padding(values: np.ndarray, header: Any) -> None:
-    """Set what the scanner did not measure to air, in place."""
-    if header.get("PixelPaddingValue") is None:
-        return
-    slope, intercept = _rescale(header)
-    first = int(header.PixelPaddingValue)
-    last = int(header.get("PixelPaddingRangeLimit", first) or first)
-    limit = 1 << int(header.BitsAllocated)
-    # Some writers give the padding of signed pixels as an unsigned number, and the other way round.
-    if header.get("PixelRepresentation", 0) == 1:
-        first, last = (number - limit if number >= limit // 2 else number for number in (first, last))
-    else:
-        first, last = (number % limit for number in (first, last))
-    low, high = sorted((first * slope + intercept, last * slope + intercept))
-    # A "padding" in the middle of the tissue is a writer's mistake (0 in signed pixels): it would blank the patient.
-    if high <= -1000 or low > 3071:
-        values[(values >= low) & (values <= high)] = AIR_HU
-
-
-def _rescale(header: Any) -> tuple[float, float]:
-    """(slope, intercept); 1 and 0 where the file states none."""
-    return float(header.get("RescaleSlope", 1) or 0), float(header.get("RescaleIntercept", 0) or 0)
 
 
 def _axes(header: Any, title: str) -> tuple[np.ndarray, np.ndarray]:
@@ -402,8 +329,9 @@ def _axes(header: Any, title: str) -> tuple[np.ndarray, np.ndarray]:
     return row, column / np.linalg.norm(column)
 
 
-def _numbers(values: Iterable[Any]) -> np.ndarray:
-    return np.array([float(value) for value in values])
+def _numbers(values: Any) -> np.ndarray:
+    """The numbers of a DICOM attribute; none for one that is absent or empty."""
+    return np.array([] if values is None or values == "" else values, dtype=np.float64).reshape(-1)
 
 
 def _title(folder: Path, headers: Sequence[Any]) -> str:
