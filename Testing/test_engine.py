@@ -52,7 +52,7 @@ def scores_of_whole_volume(model: Model, images: list[np.ndarray]) -> np.ndarray
     """(class, z, y, x) scores on the image's grid: every tile summed in float64, every score interpolated by scipy."""
     frame = plan_frame(model, images, SPACING)
     grid = tile_grid(frame.network_shape, model.patch_size)
-    source = NetworkInput(model, frame, grid, images, (slice(0, grid.padded[1]), slice(0, grid.padded[2])))
+    source = NetworkInput(model, frame, grid, images, plan_tiles(grid, None))
     (network,) = model.load_networks()
     sums = np.zeros((model.labels.score_channels, *grid.padded))
     weights = np.zeros(grid.padded)
@@ -107,7 +107,7 @@ def paint(scores: np.ndarray, model: Model, output: OutputPlan, shape: tuple[int
     assert frame.network_shape == scores.shape[1:]
     grid = tile_grid(frame.network_shape, (1, 1, 1))
     layers = np.zeros((output.table.shape[0], *shape), dtype=np.uint8)
-    painter = LayerPainter(frame, grid, plan_tiles(grid, None), output, Head(None, None), layers)
+    painter = LayerPainter(frame, grid, plan_tiles(grid, None), output, Head(None, None), layers, CPU)
     for z in range(scores.shape[1]):
         painter.paint(z, torch.from_numpy(scores[:, z]))
     return layers

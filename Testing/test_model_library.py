@@ -201,6 +201,14 @@ def test_the_list_tells_each_models_own_words(folder: Path) -> None:
     assert (entry.name, entry.version, entry.licence, entry.intended_use) == ("Neck 2", "2.0", "CC0-1.0", "research")
 
 
+def test_a_damaged_model_is_listed_as_such_and_hides_no_other(folder: Path) -> None:
+    install(folder)
+    (install(folder, name="Other").folder / "segrap.json").write_text("{")
+    described = {entry.name: entry.description for entry in list_models()}
+    assert described["Neck 2"] == "d"
+    assert described["Other"].startswith("Damaged")
+
+
 def test_a_model_is_found_by_name_in_any_case_or_by_its_folder(folder: Path) -> None:
     install(folder)
     assert find_model("neck 2") == user_folder() / "Neck 2"

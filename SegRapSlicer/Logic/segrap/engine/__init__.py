@@ -38,7 +38,7 @@ def segment(
     spacing_zyx: mm, in array order.
     output_plan: `model.output_plan(...)`.
     device: auto (CUDA where there is one), cpu, cuda or cuda:N.
-    progress: called after every tile. cancelled: asked before every layer of the network.
+    progress: called after every tile. cancelled: asked before every slice and every layer of the network.
     mirror: average over flips along the axes that the model allows, as nnU-Net does by default.
     skip_air: leave out tiles on which no voxel of the body depends; then labels are nnU-Net's inside the body (above
         -500 HU) and mostly background outside it.
@@ -52,9 +52,12 @@ def segment(
     from segrap.engine.stream import FeatureRing, LayerPainter
     from segrap.engine.tiles import plan_tiles, tile_grid
 
-    def report(stage: str, fraction: float, message: str = "") -> None:
+    def check() -> None:
         if cancelled is not None and cancelled():
             raise Cancelled("The contouring was cancelled.")
+
+    def report(stage: str, fraction: float, message: str = "") -> None:
+        check()
         if progress is not None:
             progress(Progress(stage, fraction, message))
 
@@ -63,15 +66,15 @@ def segment(
         report("Preparing the images", 0.0)
         frame = plan_frame(model, images, spacing_zyx)
         grid = tile_grid(frame.network_shape, model.patch_size)
-        plan = plan_tiles(grid, tiles_with_body(frame, images, grid) if skip_air else None)
+        plan = plan_tiles(grid, tiles_with_body(frame, images, grid, check) if skip_air else None)
         layers = np.zeros((output_plan.table.shape[0], *images[0].shape), dtype=np.uint8)
         if plan.count == 0:
             return layers
-        source = NetworkInput(model, frame, grid, images, plan.window)
+        source = NetworkInput(model, frame, grid, images, plan, check)
         report("Loading the model", 0.0, f"{model.name} on {chosen}")
-        backend = TorchBackend(model, chosen, mirror=mirror, cancelled=cancelled)
+        backend = TorchBackend(model, chosen, mirror=mirror, check=check)
         ring = FeatureRing(grid, plan, backend.channels, chosen)
-        painter = LayerPainter(frame, grid, plan, output_plan, backend.head, layers)
+        painter = LayerPainter(frame, grid, plan, output_plan, backend.head, layers, chosen)
         done = 0
         for number, row in enumerate(plan.rows):
             for y, x in row.tiles:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from segrap.errors import Cancelled, ResourceError
+from segrap.errors import ResourceError
 from segrap.models.folder import Model
 from segrap.models.network import UNet
 
@@ -51,7 +51,7 @@ class TorchBackend:
 
     mirror: average over all flips along the model's mirror axes.
     in_feature_space: None chooses the smaller of features and class scores.
-    cancelled: asked before every layer, so that even a slow tile can be stopped at once.
+    check: called before every layer, so that even a slow tile can be stopped at once; raises Cancelled.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TorchBackend:
         *,
         mirror: bool = True,
         in_feature_space: bool | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.device = device
         self._networks = [network.to(device) for network in model.load_networks()]
@@ -76,9 +76,10 @@ class TorchBackend:
             weight = torch.cat([head.weight.flatten(1) for head in heads], dim=1) / len(heads)
             bias = torch.stack([head.bias for head in heads]).mean(0)
             self.head = Head(weight, bias)
-        if cancelled is not None:
-            for network in self._networks:
-                _stop_when(cancelled, network)
+        if check is not None:
+            for module in (module for network in self._networks for module in network.modules()):
+                if isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
+                    module.register_forward_pre_hook(lambda module, inputs: check())
 
     def features(self, patch: np.ndarray) -> torch.Tensor:
         """See Backend."""
@@ -98,16 +99,6 @@ class TorchBackend:
         if self.device.type == "cuda":
             return torch.autocast("cuda", dtype=torch.float16)
         return nullcontext()
-
-
-def _stop_when(cancelled: Callable[[], bool], network: UNet) -> None:
-    def check(module: torch.nn.Module, inputs: Any) -> None:
-        if cancelled():
-            raise Cancelled("The contouring was cancelled.")
-
-    for module in network.modules():
-        if isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
-            module.register_forward_pre_hook(check)
 
 
 def choose_device(name: str) -> torch.device:

@@ -14,11 +14,18 @@ import numpy as np
 from scipy import ndimage
 
 from segrap.engine.resampling import Taps, axis_map, resampled_shape, separate_axis, taps
-from segrap.engine.tiles import AIR_HU, TileGrid
+from segrap.engine.tiles import AIR_HU, TileGrid, TilePlan
 from segrap.errors import InputError, ModelError
 from segrap.models.folder import Model, Normalisation
 
+Check = Callable[[], None]
+"""Called often in long work; raises Cancelled to end it."""
+
 SMALLEST_DEVIATION = 1e-8  # nnunetv2's guard against division by zero
+
+
+def keep_going() -> None:
+    """The check of work that nobody wants to cancel."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +102,13 @@ def _nonzero_extent(images: Sequence[np.ndarray], axis: int) -> slice:
     return slice(first, last + 1)
 
 
-def tiles_with_body(frame: Frame, images: Sequence[np.ndarray], grid: TileGrid) -> np.ndarray:
+def tiles_with_body(
+    frame: Frame, images: Sequence[np.ndarray], grid: TileGrid, check: Check = keep_going
+) -> np.ndarray:
     """Which tiles the body depends on: bool, one entry per tile along each axis.
 
     A voxel of any image above AIR_HU is body. Its scores are interpolated from network voxels; every tile that covers
-    one of those is needed.
+    one of those is needed. check is called before every slice.
     """
     views = [frame.view(image) for image in images]
     per_axis = [
@@ -113,6 +122,7 @@ def tiles_with_body(frame: Frame, images: Sequence[np.ndarray], grid: TileGrid) 
     first = np.array([part.start for part in per_axis[2]])
     behind = np.array([part.stop for part in per_axis[2]])
     for z in range(frame.shape[0]):
+        check()
         body = np.logical_or.reduce([view[z] > AIR_HU for view in views])
         strips = np.stack([body[rows].any(axis=0) for rows in per_axis[1]])
         before = np.pad(strips.cumsum(axis=1), ((0, 0), (1, 0)))
@@ -124,29 +134,32 @@ class NetworkInput:
     """The normalised, resampled image on the network's grid, slice by slice on demand.
 
     images: the model's channels, (z, y, x), any number type, Hounsfield units.
-    window: the (y, x) part of the padded grid that tiles will ask for.
+    plan: slices are made only for the window of its tiles. check: called before every slice.
     """
 
     def __init__(
-        self, model: Model, frame: Frame, grid: TileGrid, images: Sequence[np.ndarray], window: tuple[slice, slice]
+        self,
+        model: Model,
+        frame: Frame,
+        grid: TileGrid,
+        images: Sequence[np.ndarray],
+        plan: TilePlan,
+        check: Check = keep_going,
     ) -> None:
+        self._check = check
         self._views = [frame.view(image) for image in images]
         self._grid = grid
         self._mask = _nonzero_mask(self._views) if any(n.masked for n in model.normalisations) else None
         self._normalise = [
-            _normaliser(n, view, self._mask if n.masked else None)
+            _normaliser(n, view, self._mask if n.masked else None, check)
             for n, view in zip(model.normalisations, self._views, strict=True)
         ]
         resampling = model.data_resampling
         apart = separate_axis(resampling, frame.spacing_mm, model.spacing_mm)
         orders = [resampling.order_z if axis == apart else resampling.order for axis in range(3)]
         maps = [axis_map(n, m, order) for n, m, order in zip(frame.shape, frame.network_shape, orders, strict=True)]
-        # The window without its padding, in network voxels; slices are made for it only.
-        inside = [
-            slice(max(w.start - b, 0), min(w.stop - b, n))
-            for w, b, n in zip(window, grid.before[1:], frame.network_shape[1:], strict=True)
-        ]
-        self._origin = [part.start + b for part, b in zip(inside, grid.before[1:], strict=True)]
+        inside = plan.inside(grid)
+        self._origin = [part.start + before for part, before in zip(inside, grid.before[1:], strict=True)]
         self._depth_map = maps[0]
         plane_maps = {axis: maps[axis].rows(inside[axis - 1].start, inside[axis - 1].stop) for axis in (1, 2)}
         self._early = {axis: m for axis, m in plane_maps.items() if axis != apart}
@@ -215,6 +228,7 @@ class NetworkInput:
         return self._plane[k]
 
     def _normalised_plane(self, k: int) -> np.ndarray:
+        self._check()
         plane = np.stack([np.asarray(view[k], dtype=np.float32) for view in self._views])
         if not np.isfinite(plane).all():
             raise InputError("The CT holds values that are not numbers (NaN or infinite).")
@@ -241,7 +255,7 @@ def _nonzero_mask(views: Sequence[np.ndarray]) -> np.ndarray:
 Normaliser = Callable[[np.ndarray, np.ndarray | None], None]
 
 
-def _normaliser(normalisation: Normalisation, view: np.ndarray, mask: np.ndarray | None) -> Normaliser:
+def _normaliser(normalisation: Normalisation, view: np.ndarray, mask: np.ndarray | None, check: Check) -> Normaliser:
     """A function that normalises one float32 (y, x) plane in place; the second argument is its non-zero mask."""
     if normalisation.scheme == "NoNormalization":
         return lambda plane, plane_mask: None
@@ -256,7 +270,7 @@ def _normaliser(normalisation: Normalisation, view: np.ndarray, mask: np.ndarray
             plane /= deviation
 
         return window
-    mean, deviation = _moments(view, mask)
+    mean, deviation = _moments(view, mask, check)
     deviation = max(deviation, SMALLEST_DEVIATION)
 
     def standardise(plane: np.ndarray, plane_mask: np.ndarray | None) -> None:
@@ -269,10 +283,11 @@ def _normaliser(normalisation: Normalisation, view: np.ndarray, mask: np.ndarray
     return standardise
 
 
-def _moments(view: np.ndarray, mask: np.ndarray | None) -> tuple[float, float]:
+def _moments(view: np.ndarray, mask: np.ndarray | None, check: Check) -> tuple[float, float]:
     """Mean and standard deviation, summed in float64 slice by slice."""
     count, total, squares = 0, 0.0, 0.0
     for k in range(view.shape[0]):
+        check()
         values = (view[k] if mask is None else view[k][mask[k]]).astype(np.float64).ravel()
         count += values.size
         total += float(values.sum())

@@ -57,8 +57,8 @@ class FeatureRing:
         (channels, y, x) inside the window without padding, or None where no tile was run. They are then empty."""
         before, shape = self._grid.before, self._grid.shape
         inside = tuple(
-            slice(max(b - w.start, 0), min(b + n, w.stop) - w.start)
-            for w, b, n in zip(self._plan.window, before[1:], shape[1:], strict=True)
+            slice(part.start + b - w.start, part.stop + b - w.start)
+            for part, b, w in zip(self._plan.inside(self._grid), before[1:], self._plan.window, strict=True)
         )
         for padded_z in range(start, stop):
             sums, weights = self._sums[padded_z % self._grid.patch[0]], self._weights[padded_z % self._grid.patch[0]]
@@ -88,11 +88,18 @@ class _Slice:
 class LayerPainter:
     """Writes label layers, slice by slice of the network's grid.
 
-    layers: (layers, z, y, x) uint8 zeros on the image's grid, to be painted. window: of the tile plan.
+    layers: (layers, z, y, x) uint8 zeros on the image's grid, to be painted. device: where maps and head lie.
     """
 
     def __init__(
-        self, frame: Frame, grid: TileGrid, plan: TilePlan, output: OutputPlan, head: Head, layers: np.ndarray
+        self,
+        frame: Frame,
+        grid: TileGrid,
+        plan: TilePlan,
+        output: OutputPlan,
+        head: Head,
+        layers: np.ndarray,
+        device: torch.device,
     ) -> None:
         self._head = head
         # A voxel's label is kept as an index: the class, or 1 + the last positive channel of a region model. That
@@ -102,14 +109,11 @@ class LayerPainter:
         self._table = output.table if order is None else output.table[:, [0, *order]]
         self._views = [frame.view(layer) for layer in layers]
         self._depth_taps = frame.score_taps[0]
-        self._window = [
-            slice(max(w.start - b, 0), min(w.stop - b, n))
-            for w, b, n in zip(plan.window, grid.before[1:], grid.shape[1:], strict=True)
-        ]
-        self._target = [t.within(w.start, w.stop) for t, w in zip(frame.score_taps[1:], self._window, strict=True)]
+        window = plan.inside(grid)
+        self._target = [t.within(w.start, w.stop) for t, w in zip(frame.score_taps[1:], window, strict=True)]
         self._taps = [
-            (t.lower[cut] - w.start, t.upper[cut] - w.start, t.weight[cut])
-            for t, w, cut in zip(frame.score_taps[1:], self._window, self._target, strict=True)
+            tuple(torch.from_numpy(part[cut]).to(device) for part in (t.lower - w.start, t.upper - w.start, t.weight))
+            for t, w, cut in zip(frame.score_taps[1:], window, self._target, strict=True)
         ]
         self._next = 0
         self._held: dict[int, _Slice | None] = {}
@@ -144,10 +148,7 @@ class LayerPainter:
     def _paint_slice(self, z: int, below: _Slice | None, above: _Slice | None, weight: float) -> None:
         if below is None or above is None:
             return  # air
-        (y0, y1, y_weight), (x0, x1, x_weight) = (
-            tuple(torch.from_numpy(np.ascontiguousarray(part)).to(below.labels.device) for part in one)
-            for one in self._taps
-        )
+        (y0, y1, y_weight), (x0, x1, x_weight) = self._taps
         labels = below.labels[y0][:, x0]
         mixed = below.mixed if below is above else below.mixed | above.mixed | (below.labels != above.labels)
         where = mixed[y0][:, x0].nonzero()

@@ -78,6 +78,14 @@ class TilePlan:
     rows: list[TileRow]
     window: tuple[slice, slice]
 
+    def inside(self, grid: TileGrid) -> tuple[slice, slice]:
+        """The window without padding, counted in the volume itself."""
+        y, x = (
+            slice(max(part.start - before, 0), min(part.stop - before, size))
+            for part, before, size in zip(self.window, grid.before[1:], grid.shape[1:], strict=True)
+        )
+        return y, x
+
     @property
     def count(self) -> int:
         """How many tiles there are to run."""

@@ -58,14 +58,17 @@ def user_folder() -> Path:
 
 
 def list_models() -> list[LibraryEntry]:
-    """All models, shipped ones first, each group by name. A folder whose segrap.json is damaged raises ModelError."""
+    """All models, shipped ones first, each group by name. Nothing of them but segrap.json is read."""
     entries = []
     for root in (SHIPPED, user_folder()):
         for plans in sorted(root.glob("*/plans.json")) if root.is_dir() else []:
             folder = plans.parent
             if folder.name.startswith("."):
                 continue
-            facts = read_facts(folder)
+            try:
+                facts = read_facts(folder)
+            except ModelError as fault:
+                facts = {"description": f"Damaged: {fault}"}  # one such folder must not hide the others
             entries.append(
                 LibraryEntry(
                     name=folder.name,
