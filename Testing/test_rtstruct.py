@@ -16,7 +16,7 @@ from segrap.contours import Contours, Provenance
 from segrap.dicom_series import CTSeries, read_series_folder
 from segrap.errors import InputError, OutputError, UsageError
 from segrap.image import Geometry
-from segrap.rtstruct.read import read_rtstruct
+from segrap.rtstruct.read import drawn_on, read_rtstruct
 from segrap.rtstruct.write import write_rtstruct
 
 
@@ -346,6 +346,13 @@ def test_no_known_structure_at_all_is_refused(series, written, tmp_path):
     rewritten(written, tmp_path / "RTSTRUCT.dcm", **names)
     with pytest.raises(InputError, match="no structure known here; it has ROI-1, ROI-2"):
         read_rtstruct(tmp_path / "RTSTRUCT.dcm", series)
+
+
+def test_of_several_cts_the_one_that_the_rtstruct_names_is_found(series, written, tmp_path):
+    others = [small_series(tmp_path / name) for name in ("one", "two")]
+    assert drawn_on(written.filename, [others[0], series, others[1]]) is series
+    with pytest.raises(InputError, match="refers to 0 of 2 CT series"):
+        drawn_on(written.filename, others)
 
 
 def test_an_rtstruct_of_another_scan_is_refused(written, tmp_path):
