@@ -137,6 +137,39 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
     give(result, as_json, "\n".join(result["files"]))
 
 
+@main.command()
+@click.argument("prediction", type=some_path)
+@click.argument("reference", type=some_path)
+@output_folder
+@click.option(
+    "--tolerances",
+    type=click.Choice(["published", "2023-test-as-run"]),
+    default="published",
+    show_default=True,
+    help="NSD tolerances: of the challenge's published script, or those that its 2023 test really applied.",
+)
+@as_json
+def evaluate(prediction: Path, reference: Path, output: Path, tolerances: Any, as_json: bool) -> None:
+    """Score PREDICTION against REFERENCE as the SegRap challenge does; write scores.csv, summary.csv and summary.md.
+
+    Each is one case or a folder of cases: .seg.nrrd, a challenge stack (.mha), a folder of masks named after structures
+    (.nii.gz), a volume of sub-class ids, an RTSTRUCT beside its CT, or a folder with one of these.
+    """
+    from segrap.evaluation.evaluate import evaluate as evaluate_contours
+    from segrap.evaluation.score_tables import summary_facts
+
+    with progress_bar() as progress:
+        comparison = evaluate_contours(prediction, reference, output, tolerances, progress)
+    facts = summary_facts(comparison)
+    for name in ("missing_cases", "missing_structures", "extra_cases", "extra_structures"):
+        if facts[name]:
+            say(f"{name.replace('_', ' ').capitalize()}: {', '.join(facts[name])}.")
+    for remark in comparison.remarks:
+        say(remark)
+    files = [str(output / name) for name in ("scores.csv", "summary.csv", "summary.md")]
+    give(facts | {"files": files}, as_json, "\n".join(files))
+
+
 @main.group()
 def models() -> None:
     """Models at hand: list, show, install, remove, check."""

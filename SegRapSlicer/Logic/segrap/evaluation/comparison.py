@@ -1,0 +1,213 @@
+"""Predicted contours against reference contours, case by case and structure by structure, by the challenge's rules.
+
+Grids that differ are refused; axis orders that differ (a prediction in RAS) are turned, which is exact. What was not
+handed in scores 0 and is listed; what the reference does not have is not scored and is listed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from segrap import anatomy
+from segrap.contours import Contours
+from segrap.errors import InputError
+from segrap.evaluation.cases import Case, CaseSet, find_cases, read_case
+from segrap.evaluation.metrics import Scores, ToleranceProfile, missing, score, tolerances_mm
+from segrap.evaluation.surfels import Cutout
+from segrap.image import AxisOrder, Geometry, Image, same_grid
+from segrap.progress import Progress, ProgressCallback
+
+State = Literal["scored", "structure missing", "case missing"]
+
+_STACK_REMARK = "The challenge's stacks state no place in space: their voxels were taken in the order of the file."
+
+
+@dataclass(frozen=True)
+class Result:
+    """The scores of one structure of one case, and whether it was there to be scored."""
+
+    case: str
+    structure: str
+    state: State
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All results, in order of case and of the anatomy table, and what could not be paired.
+
+    cases: those of the reference, in order. missing_cases: without a prediction, scored 0. extra_cases: predictions
+    without a reference, not scored. extra_structures: predicted, but in no reference. remarks: sentences to read.
+    """
+
+    results: tuple[Result, ...]
+    tolerances: ToleranceProfile
+    cases: tuple[str, ...]
+    missing_cases: tuple[str, ...]
+    extra_cases: tuple[str, ...]
+    extra_structures: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The structures that were scored, in table order."""
+        found = {result.structure for result in self.results}
+        return tuple(name for name in anatomy.NAMES if name in found)
+
+    @property
+    def missing_structures(self) -> tuple[str, ...]:
+        """Structures that a case's prediction lacks, scored 0, as "Chiasm (segrap_0001)"."""
+        return tuple(f"{one.structure} ({one.case})" for one in self.results if one.state == "structure missing")
+
+    def of(self, structure: str) -> tuple[Result, ...]:
+        """The results of one structure, in order of case."""
+        return tuple(result for result in self.results if result.structure == structure)
+
+
+def compare(
+    prediction: str | Path,
+    reference: str | Path,
+    tolerances: ToleranceProfile = "published",
+    progress: ProgressCallback = lambda _: None,
+) -> Comparison:
+    """Score the contours at `prediction` against those at `reference`: each one case, or a folder of cases.
+
+    Two single cases are compared whatever they are called; cases of folders are paired by name. The structures of a
+    case are those of its reference.
+
+    Raises InputError when nothing can be paired, a file cannot be read, or the grids of a case differ.
+    """
+    tolerance_mm = tolerances_mm(tolerances)
+    predicted, known = find_cases(prediction), find_cases(reference)
+    pairs = _pairs(predicted, known)
+    results: list[Result] = []
+    extra: set[str] = set()
+    remarks: dict[str, None] = {}  # in order, each once
+    for number, (name, (case, truth)) in enumerate(pairs.items()):
+        progress(Progress("Scoring", number / len(pairs), name))
+        folders = tuple(one.folder for one in (case, truth) if one)
+        expected = read_case(truth, folders)
+        if case is None:
+            results += _not_handed_in(name, expected, tolerance_mm)
+            continue
+        found = read_case(case, folders)
+        if case.kind != truth.kind and "stack" in (case.kind, truth.kind):
+            remarks[_STACK_REMARK] = None
+        if found.left_out:
+            remarks[f"{name}: not known here and not scored: {', '.join(found.left_out)}."] = None
+        found, expected = _on_one_grid(found, expected, case, truth)
+        extra |= set(found.names) - set(expected.names)
+        for structure, (state, scores) in score_contours(found, expected, tolerance_mm).items():
+            results.append(Result(name, structure, state, scores))
+    progress(Progress("Scoring", 1.0))
+    scored = {result.structure for result in results}
+    return Comparison(
+        results=tuple(results),
+        tolerances=tolerances,
+        cases=tuple(pairs),
+        missing_cases=tuple(name for name, (case, _) in pairs.items() if case is None),
+        extra_cases=_extra_cases(predicted, known, pairs),
+        extra_structures=tuple(name for name in anatomy.NAMES if name in extra - scored),
+        remarks=tuple(remarks),
+    )
+
+
+def score_contours(
+    prediction: Contours, reference: Contours, tolerance_mm: Mapping[str, float]
+) -> dict[str, tuple[State, Scores]]:
+    """Score every structure of the reference; both contours lie on one grid. Structures are handled side by side."""
+    spacing = reference.geometry.spacing_mm
+
+    def of(name: str) -> tuple[State, Scores]:
+        truth = _cutout(reference, name)
+        if name not in prediction.structures:
+            return "structure missing", missing(truth, spacing, tolerance_mm[name])
+        return "scored", score(truth, _cutout(prediction, name), spacing, tolerance_mm[name])
+
+    # The largest first: none of them is then left over for the end.
+    by_size = sorted(reference.names, key=lambda name: -reference.structures[name].voxels)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        scored = dict(zip(by_size, pool.map(of, by_size), strict=True))
+    return {name: scored[name] for name in reference.names}
+
+
+def _cutout(contours: Contours, name: str) -> Cutout:
+    mask, box = contours.mask_in_box(name)
+    return Cutout(mask, (box[0].start, box[1].start, box[2].start))
+
+
+def _not_handed_in(case: str, reference: Contours, tolerance_mm: Mapping[str, float]) -> Iterator[Result]:
+    spacing = reference.geometry.spacing_mm
+    for name in reference.names:
+        yield Result(case, name, "case missing", missing(_cutout(reference, name), spacing, tolerance_mm[name]))
+
+
+def _pairs(predicted: CaseSet, known: CaseSet) -> dict[str, tuple[Case | None, Case]]:
+    """By name of the case: the prediction, None where there is none, and the reference."""
+    one_each = len(predicted.cases) == len(known.cases) == 1
+    if one_each and not (predicted.is_folder_of_cases and known.is_folder_of_cases):
+        case, truth = next(iter(predicted.cases.values())), next(iter(known.cases.values()))
+        return {truth.name: (case, truth)}
+    if predicted.is_folder_of_cases != known.is_folder_of_cases:
+        counts = [f"{len(one.cases)} case{'s' * (len(one.cases) != 1)}" for one in (predicted, known)]
+        raise InputError(
+            f"The prediction has {counts[0]} and the reference {counts[1]}. Give one case on each side, or a folder "
+            "of cases on each side."
+        )
+    if not set(predicted.cases) & set(known.cases):
+        raise InputError(
+            f"No case has both: the predictions are called {_some(predicted.cases)}, the references "
+            f"{_some(known.cases)}. Files or folders of one case need the same name."
+        )
+    return {name: (predicted.cases.get(name), truth) for name, truth in known.cases.items()}
+
+
+def _extra_cases(predicted: CaseSet, known: CaseSet, pairs: Mapping[str, tuple[Case | None, Case]]) -> tuple[str, ...]:
+    used = {case.name for case, _ in pairs.values() if case}
+    return tuple(name for name in predicted.cases if name not in used)
+
+
+def _some(names: Mapping[str, Case]) -> str:
+    first = list(names)[:3]
+    return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
+
+
+def _on_one_grid(prediction: Contours, reference: Contours, predicted: Case, known: Case) -> tuple[Contours, Contours]:
+    """Both contours with their axes along the patient's. Raises InputError when they are on different grids."""
+    theirs, ours = prediction.geometry, reference.geometry
+    if "stack" in (predicted.kind, known.kind):  # has a spacing, but no place of its own
+        theirs, ours = Geometry(theirs.spacing_mm), Geometry(ours.spacing_mm)
+        if same_grid(theirs, prediction.shape, ours, reference.shape):
+            placed = reference if predicted.kind == "stack" else prediction
+            prediction = replace(prediction, geometry=placed.geometry)
+            reference = replace(reference, geometry=placed.geometry)
+    prediction, reference = _turned(prediction), _turned(reference)
+    theirs, ours = prediction.geometry, reference.geometry
+    if not same_grid(theirs, prediction.shape, ours, reference.shape):
+        raise InputError(
+            f"Case {known.name}: prediction and reference lie on different grids. The prediction has "
+            f"{_words(prediction)}; the reference has {_words(reference)}. Contour on the reference's CT, or resample."
+        )
+    return prediction, reference
+
+
+def _turned(contours: Contours) -> Contours:
+    order = AxisOrder.towards_lps(contours.geometry)
+    if order.changes_nothing:
+        return contours
+    geometry = order.turn(Image(contours.layers[0], contours.geometry)).geometry
+    placement = {name: (facts.layer, facts.value) for name, facts in contours.structures.items()}
+    return Contours.from_layers(order.apply(contours.layers), geometry, placement, contours.provenance)
+
+
+def _words(contours: Contours) -> str:
+    z, y, x = contours.shape
+    geometry = contours.geometry
+    spacing = " x ".join(f"{value:.6g}" for value in geometry.spacing_mm)
+    origin = ", ".join(f"{value:.2f}" for value in geometry.origin_mm)
+    return f"{x} x {y} x {z} voxels of {spacing} mm, the first at ({origin}) mm"

@@ -1,0 +1,97 @@
+"""What others reached, to be read beside one's own scores: the challenge's best team, its baseline, and two experts.
+
+Dice in per cent. Per structure: the team ranked first (Y. Zhong) on the 60 test cases, mean and standard deviation over
+patients, from the figures of the dataset's page (openmedlab/dataset, SegRap2023). Those figures list the organs in
+another order than their numbers: the numbers follow the channels of the challenge's stacks, and are given here with the
+structures of those channels. The evidence is that left and right agree within 1.3 points in this reading, 5.6 as
+printed. The last eight organs, Esophagus and Trachea first of all, are less certain than the others. The baseline's
+numbers per organ do not add up to its printed mean and are left out.
+
+Two experts: median Dice between two raters on 35 other scans, with definitions of the organs that are not SegRap's
+(google-deepmind/tcia-ct-scan-dataset; mandible as one organ, eye as orbit). SegRap has none of its own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Published(NamedTuple):
+    """Dice in per cent: mean and standard deviation of the best team, median between two experts (None: unknown)."""
+
+    best_dsc: float
+    best_sd: float
+    experts_dsc: float | None = None
+
+
+class TeamMean(NamedTuple):
+    """A team's Dice in per cent over cases and structures of one group: mean and standard deviation."""
+
+    team: str
+    group: str
+    dsc: float
+    sd: float
+
+
+STRUCTURES: dict[str, Published] = {
+    "Brain": Published(98.62, 0.26, 99.1),
+    "BrainStem": Published(92.45, 2.76, 89.4),
+    "Chiasm": Published(70.55, 14.41),
+    "TemporalLobe_L": Published(94.91, 1.36),
+    "TemporalLobe_R": Published(95.32, 1.28),
+    "Hippocampus_L": Published(77.32, 8.09),
+    "Hippocampus_R": Published(79.18, 8.19),
+    "Eye_L": Published(94.04, 2.09, 93),
+    "Eye_R": Published(93.30, 2.08, 93),
+    "Lens_L": Published(78.34, 7.78, 88),
+    "Lens_R": Published(75.83, 8.52, 88),
+    "OpticNerve_L": Published(79.99, 7.71, 79),
+    "OpticNerve_R": Published(81.94, 7.23, 79),
+    "MiddleEar_L": Published(88.42, 5.18),
+    "MiddleEar_R": Published(89.25, 5.02),
+    "IAC_L": Published(84.94, 8.45),
+    "IAC_R": Published(85.34, 7.34),
+    "TympanicCavity_L": Published(81.95, 7.28),
+    "TympanicCavity_R": Published(84.18, 7.22),
+    "VestibulSemi_L": Published(83.79, 8.80),
+    "VestibulSemi_R": Published(83.49, 9.06),
+    "Cochlea_L": Published(84.10, 8.21, 74),
+    "Cochlea_R": Published(83.35, 9.43, 74),
+    "ETbone_L": Published(82.14, 5.72),
+    "ETbone_R": Published(78.99, 10.86),
+    "Pituitary": Published(77.70, 13.86),
+    "OralCavity": Published(95.04, 1.56),
+    "Mandible_L": Published(95.02, 1.88, 94.6),
+    "Mandible_R": Published(94.27, 3.30, 94.6),
+    "Submandibular_L": Published(88.99, 9.85, 87),
+    "Submandibular_R": Published(87.27, 11.50, 87),
+    "Parotid_L": Published(90.26, 4.41, 86),
+    "Parotid_R": Published(88.26, 7.46, 86),
+    "Mastoid_L": Published(92.90, 2.40),
+    "Mastoid_R": Published(92.47, 3.52),
+    "TMjoint_L": Published(89.23, 7.20),
+    "TMjoint_R": Published(90.37, 4.72),
+    "SpinalCord": Published(89.69, 4.29, 85.2),
+    "Esophagus": Published(85.01, 2.66),
+    "Larynx": Published(89.66, 2.21),
+    "Larynx_Glottic": Published(82.34, 8.16),
+    "Larynx_Supraglot": Published(89.74, 3.97),
+    "PharynxConst": Published(85.17, 4.83),
+    "Thyroid": Published(91.27, 3.34),
+    "Trachea": Published(85.18, 9.46),
+    "GTVp": Published(78.56, 7.54),
+    "GTVnd": Published(67.75, 14.64),
+}
+"""Organs: Y. Zhong, first of task 1. Targets: M. Astaraki, first of task 2."""
+
+TEAMS: tuple[TeamMean, ...] = (
+    TeamMean("Y. Zhong (first)", "Organs", 86.70, 9.30),
+    TeamMean("Y. Ye (second)", "Organs", 86.36, 9.15),
+    TeamMean("Y. Su (third)", "Organs", 86.14, 9.58),
+    TeamMean("nnU-Net baseline", "Organs", 84.65, 9.95),
+    TeamMean("M. Astaraki (first)", "Targets", 73.15, 12.83),
+    TeamMean("Y. Ye (second)", "Targets", 73.43, 11.31),
+    TeamMean("Z. Xing (third)", "Targets", 73.68, 11.11),
+    TeamMean("nnU-Net baseline", "Targets", 71.32, 10.61),
+)
+"""The first three of each task as ranked (not by this mean alone) and the organisers' baseline, 60 test cases."""

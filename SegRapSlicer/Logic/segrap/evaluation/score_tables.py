@@ -1,0 +1,236 @@
+"""Scores as tables: every result in a CSV, per structure in a CSV and in Markdown beside what others reached.
+
+Numbers are rounded once, on writing, in a fixed form: the same contours give the same files to the last digit. DSC and
+NSD are the exception, rounded to 4 decimals per case before any averaging, as the challenge does.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segrap import anatomy
+from segrap.evaluation.comparison import Comparison, Result
+from segrap.evaluation.metrics import challenge_rounding
+from segrap.evaluation.published import STRUCTURES, TEAMS
+from segrap.writing import replacing
+
+MEASURES = (
+    "dsc",
+    "nsd",
+    "hd95_mm",
+    "mean_surface_distance_mm",
+    "volume_difference_cc",
+    "volume_difference_percent",
+    "added_path_length_mm",
+)
+"""Columns of the tables, in order; the names are those of `metrics.Scores`."""
+
+_CHALLENGE_SCORES = ("dsc", "nsd")
+_GROUPS = {
+    "Organs": tuple(organ.name for organ in anatomy.ORGANS),
+    "Targets": tuple(target.name for target in anatomy.TARGETS),
+}
+
+
+class Statistics(NamedTuple):
+    """Of the values that there are (NaN is none). sd: sample standard deviation, NaN for fewer than two values."""
+
+    n: int
+    mean: float
+    sd: float
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+
+
+def statistics(values: Iterable[float]) -> Statistics:
+    """Mean, sd, median and quartiles (linear between values) of all values that are not NaN."""
+    known = np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
+    if not known.size:
+        return Statistics(0, math.nan, math.nan, math.nan, math.nan, math.nan)
+    lower, median, upper = (float(value) for value in np.percentile(known, (25, 50, 75)))
+    sd = float(known.std(ddof=1)) if known.size > 1 else math.nan
+    return Statistics(int(known.size), float(known.mean()), sd, median, lower, upper)
+
+
+def measured(results: Iterable[Result], measure: str) -> list[float]:
+    """One measure of every result; DSC and NSD rounded as the challenge rounds them."""
+    values = [float(getattr(result.scores, measure)) for result in results]
+    return [challenge_rounding(value) for value in values] if measure in _CHALLENGE_SCORES else values
+
+
+def groups(comparison: Comparison) -> dict[str, tuple[Result, ...]]:
+    """The results of all organs and of all targets, cases and structures pooled; groups without a result are left out.
+
+    Pooled values are what the challenge's tables give as mean and standard deviation.
+    """
+    pooled = {
+        group: tuple(result for result in comparison.results if result.structure in names)
+        for group, names in _GROUPS.items()
+    }
+    return {group: results for group, results in pooled.items() if results}
+
+
+def summary_facts(comparison: Comparison) -> dict[str, Any]:
+    """The comparison in short, for JSON: what was paired; mean DSC and NSD per structure and per group."""
+    means = {name: comparison.of(name) for name in comparison.structures} | groups(comparison)
+    return {
+        "tolerances": comparison.tolerances,
+        "cases": list(comparison.cases),
+        "missing_cases": list(comparison.missing_cases),
+        "missing_structures": list(comparison.missing_structures),
+        "extra_cases": list(comparison.extra_cases),
+        "extra_structures": list(comparison.extra_structures),
+        "means": {
+            name: {score: round(statistics(measured(results, score)).mean, 4) for score in _CHALLENGE_SCORES}
+            for name, results in means.items()
+        },
+    }
+
+
+def write_scores_csv(comparison: Comparison, path: str | Path) -> None:
+    """Write one line per case and structure. Empty cells: nothing to measure, as one of the contours is empty.
+
+    Raises OutputError; nothing partial is left behind.
+    """
+    header = ["case", "structure", "state", "nsd_tolerance_mm", "reference_cc", "prediction_cc", *MEASURES]
+    rows = [
+        [
+            result.case,
+            result.structure,
+            result.state,
+            f"{result.scores.tolerance_mm:g}",
+            _number(result.scores.reference_cc),
+            _number(result.scores.prediction_cc),
+            *(_number(measured([result], measure)[0]) for measure in MEASURES),
+        ]
+        for result in comparison.results
+    ]
+    _write_csv(path, header, rows)
+
+
+def write_summary_csv(comparison: Comparison, path: str | Path) -> None:
+    """Write one line per structure and measure, then per group (all organs, all targets) and measure.
+
+    n: values that there are; missing: structures or cases that were not handed in (they count as DSC 0 and NSD 0).
+    Raises OutputError; nothing partial is left behind.
+    """
+    header = ["structure", "measure", "n", "missing", "mean", "sd", "median", "lower_quartile", "upper_quartile"]
+    rows = []
+    for name, results in {
+        **{name: comparison.of(name) for name in comparison.structures},
+        **groups(comparison),
+    }.items():
+        for measure in MEASURES:
+            found = statistics(measured(results, measure))
+            rows.append([name, measure, str(found.n), str(_missing(results)), *map(_number, found[1:])])
+    _write_csv(path, header, rows)
+
+
+def _write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(header)
+        table.writerows(rows)
+
+
+def _number(value: float) -> str:
+    # + 0.0 makes a negative zero a plain one.
+    return "" if math.isnan(value) else f"{round(value, 4) + 0.0:.4f}"
+
+
+def _missing(results: Iterable[Result]) -> int:
+    return sum(result.state != "scored" for result in results)
+
+
+def write_summary_markdown(comparison: Comparison, path: str | Path) -> None:
+    """Write the summary for people: what was compared and what was missing, the scores, and what others reached.
+
+    Raises OutputError; nothing partial is left behind.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(_markdown(comparison)) + "\n", encoding="utf-8")
+
+
+def _markdown(comparison: Comparison) -> Iterable[str]:
+    n_cases = len(comparison.cases)
+    yield "# Agreement of contours"
+    yield ""
+    yield (
+        f"{n_cases} case{'s' * (n_cases != 1)}, {len(comparison.structures)} structures. "
+        f"NSD tolerances: {comparison.tolerances}."
+    )
+    yield ""
+    yield from _lists(comparison)
+    yield "## Per structure"
+    yield ""
+    yield "DSC and NSD in per cent: mean ± SD over cases, median (quartiles). Distances, volumes and lengths: median."
+    yield ""
+    yield (
+        "| structure | n | DSC mean ± SD | DSC median | NSD mean ± SD | NSD median | HD95 mm | mean distance mm "
+        "| volume difference cc | % | added path mm | best team DSC | two experts DSC |"
+    )
+    yield "|---|" + "---:|" * 12
+    for name in comparison.structures:
+        published = STRUCTURES[name]
+        experts = "" if published.experts_dsc is None else f"{published.experts_dsc:.1f}"
+        best = f"{published.best_dsc:.2f} ± {published.best_sd:.2f}"
+        yield _row(name, comparison.of(name), best, experts)
+    for group, results in groups(comparison).items():
+        best_of_all = next(team for team in TEAMS if team.group == group)
+        yield _row(f"**{group}**", results, f"{best_of_all.dsc:.2f} ± {best_of_all.sd:.2f}", "")
+    yield ""
+    yield "## The challenge's test set"
+    yield ""
+    yield "| group | team | DSC mean ± SD |"
+    yield "|---|---|---:|"
+    for team in TEAMS:
+        yield f"| {team.group} | {team.team} | {team.dsc:.2f} ± {team.sd:.2f} |"
+    yield ""
+    yield from _NOTES
+
+
+_NOTES = (
+    "Scores of the challenge are from its 60 test cases and compare with yours only on those. Its figures list the "
+    "organs in another order than their numbers; here the numbers stand beside the structures of their channels. Its "
+    "test applied the 2 mm and 3 mm tolerances to MiddleEar_R and Mandible_L by mistake: compare NSD with it under "
+    "`--tolerances 2023-test-as-run` only.",
+    "",
+    "Two experts: median Dice between two raters on 35 other scans (google-deepmind/tcia-ct-scan-dataset), whose "
+    "definitions of the organs differ from SegRap's; the mandible is one organ there, and the eye the orbit.",
+    "",
+    "What was not handed in counts as DSC 0 and NSD 0. Two empty contours agree fully (1 and 1). Distances leave out "
+    "cases in which a contour is empty. SD: of the sample. Added path: length of the reference's outline farther than "
+    "the tolerance from the prediction's, slice by slice (after Vaassen et al. 2020).",
+)
+
+
+def _lists(comparison: Comparison) -> Iterable[str]:
+    lists = {
+        "Cases without a prediction, scored 0": comparison.missing_cases,
+        "Structures without a prediction, scored 0": comparison.missing_structures,
+        "Predictions without a reference case, not scored": comparison.extra_cases,
+        "Predicted structures without any reference, not scored": comparison.extra_structures,
+    }
+    lines = [f"- {title}: {', '.join(names)}." for title, names in lists.items() if names]
+    lines += [f"- {remark}" for remark in comparison.remarks]
+    yield from ([*lines, ""] if lines else ())
+
+
+def _row(title: str, results: Sequence[Result], best: str, experts: str) -> str:
+    cells = [title, str(len(results)) + (f" ({_missing(results)} missing)" if _missing(results) else "")]
+    for measure in _CHALLENGE_SCORES:
+        found = statistics(measured(results, measure))
+        sd = "" if math.isnan(found.sd) else f" ± {100 * found.sd:.2f}"
+        quartiles = f"({100 * found.lower_quartile:.2f}–{100 * found.upper_quartile:.2f})"
+        cells += [f"{100 * found.mean:.2f}{sd}", f"{100 * found.median:.2f} {quartiles}"]
+    for measure in MEASURES[len(_CHALLENGE_SCORES) :]:
+        median = statistics(measured(results, measure)).median
+        cells.append("" if math.isnan(median) else f"{round(median, 2) + 0.0:.2f}")
+    return "| " + " | ".join([*cells, best, experts]) + " |"

@@ -1,0 +1,394 @@
+"""Comparing contours on disk: every format, pairing of cases, what is refused, and the tables that come out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_segrap
+from rtstruct_cases import small_series
+
+from segrap.contour_files import read_nifti_folder, write_challenge_mha, write_nifti_folder
+from segrap.contours import Contours, Provenance
+from segrap.errors import InputError
+from segrap.evaluation.comparison import Comparison, compare
+from segrap.evaluation.evaluate import evaluate
+from segrap.evaluation.score_tables import groups, statistics
+from segrap.image import AxisOrder, Geometry, Image, write_image
+from segrap.rtstruct.write import write_rtstruct
+from segrap.seg_nrrd import write_seg_nrrd
+
+SHAPE = (8, 20, 24)
+GEOMETRY = Geometry((0.75, 0.75, 3.0), (-10.0, 5.0, 40.0))
+REFERENCE = {
+    "Larynx": (slice(2, 6), slice(4, 16), slice(3, 15)),
+    "Parotid_L": (slice(1, 5), slice(3, 12), slice(16, 22)),
+    "Chiasm": (slice(6, 7), slice(9, 12), slice(9, 14)),  # one slice
+    "GTVp": (slice(2, 5), slice(8, 14), slice(8, 20)),
+}
+PREDICTION = {
+    "Larynx": (slice(2, 6), slice(5, 16), slice(3, 17)),
+    "Parotid_L": (slice(1, 6), slice(3, 12), slice(15, 22)),
+    "Chiasm": (slice(6, 8), slice(9, 12), slice(9, 14)),
+    "GTVp": (slice(2, 5), slice(6, 14), slice(8, 19)),
+}
+
+
+def drawn(boxes: Mapping[str, tuple[slice, slice, slice]], geometry: Geometry = GEOMETRY) -> Contours:
+    masks = {}
+    for name, box in boxes.items():
+        masks[name] = np.zeros(SHAPE, dtype=bool)
+        masks[name][box] = True
+    return Contours.from_masks(masks, geometry, Provenance())
+
+
+def as_segmentation(contours: Contours, place: Path) -> Path:
+    place.mkdir(parents=True)
+    write_seg_nrrd(contours, place / "contours.seg.nrrd")
+    return place
+
+
+def as_masks(contours: Contours, place: Path) -> Path:
+    write_nifti_folder(contours, place)
+    return place
+
+
+def as_stacks(contours: Contours, place: Path) -> Path:
+    write_challenge_mha(contours, place)
+    return place
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    return as_masks(drawn(REFERENCE), tmp_path / "reference")
+
+
+def table(comparison: Comparison) -> dict[str, tuple[float, float]]:
+    return {one.structure: (one.scores.dsc, one.scores.nsd) for one in comparison.results}
+
+
+# --- formats ---
+
+
+@pytest.mark.parametrize("written", [as_segmentation, as_masks, as_stacks])
+def test_every_format_scores_alike(tmp_path: Path, reference: Path, written):
+    expected = table(compare(as_masks(drawn(PREDICTION), tmp_path / "expected"), reference))
+    assert 0 < min(dsc for dsc, _ in expected.values()) < 1
+    found = table(compare(written(drawn(PREDICTION), tmp_path / "prediction"), reference))
+    assert found == expected
+
+
+def test_a_single_segmentation_file_is_a_case(tmp_path: Path, reference: Path):
+    write_seg_nrrd(drawn(REFERENCE), tmp_path / "mine.seg.nrrd")
+    assert set(table(compare(tmp_path / "mine.seg.nrrd", reference)).values()) == {(1.0, 1.0)}
+
+
+def test_an_rtstruct_beside_its_ct_is_a_case(tmp_path: Path):
+    series = small_series(tmp_path / "reference" / "ct")
+    mask = np.zeros(series.shape, dtype=bool)
+    mask[2:6, 8:20, 10:25] = True
+    contours = Contours.from_masks({"Larynx": mask}, series.geometry, Provenance())
+    write_rtstruct(contours, series, tmp_path / "reference" / "RTSTRUCT.dcm")
+    moved = Contours.from_masks({"Larynx": np.roll(mask, 1, 0)}, series.geometry, Provenance())
+    (tmp_path / "prediction").mkdir()
+    write_rtstruct(moved, series, tmp_path / "prediction" / "RTSTRUCT.dcm")  # its CT lies with the reference only
+    assert table(compare(tmp_path / "prediction", tmp_path / "reference"))["Larynx"][0] == 0.75
+
+
+def test_an_rtstruct_without_its_ct_is_refused(tmp_path: Path, reference: Path):
+    series = small_series(tmp_path / "ct")
+    mask = np.zeros(series.shape, dtype=bool)
+    mask[2:6, 8:20, 10:25] = True
+    (tmp_path / "prediction").mkdir()
+    contours = Contours.from_masks({"Larynx": mask}, series.geometry, Provenance())
+    write_rtstruct(contours, series, tmp_path / "prediction" / "RTSTRUCT.dcm")
+    with pytest.raises(InputError, match="needs the CT that it was drawn on"):
+        compare(tmp_path / "prediction", reference)
+
+
+def labels(values: Mapping[int, tuple[slice, slice, slice]]) -> np.ndarray:
+    volume = np.zeros(SHAPE, dtype=np.int16)
+    for value, box in values.items():
+        volume[box] = value
+    return volume
+
+
+def test_a_volume_of_sub_class_ids_is_a_case_with_all_organs(tmp_path: Path):
+    volume = labels({48: REFERENCE["Larynx"], 40: REFERENCE["Parotid_L"]})
+    write_image(Image(volume, GEOMETRY), tmp_path / "segrap_0001.nii.gz")
+    as_masks(drawn({"Larynx": REFERENCE["Larynx"]}), tmp_path / "mine")
+    found = table(compare(tmp_path / "mine", tmp_path / "segrap_0001.nii.gz"))
+    assert len(found) == 45
+    assert found["Larynx"] == (1.0, 1.0)
+
+
+def test_a_volume_of_ones_and_twos_is_the_two_targets(tmp_path: Path):
+    write_image(Image(labels({1: REFERENCE["GTVp"], 2: REFERENCE["Chiasm"]}), GEOMETRY), tmp_path / "a.nii.gz")
+    found = compare(as_masks(drawn({"GTVp": REFERENCE["GTVp"]}), tmp_path / "mine"), tmp_path / "a.nii.gz")
+    assert table(found) == {"GTVp": (1.0, 1.0), "GTVnd": (0.0, 0.0)}
+
+
+@pytest.mark.parametrize("value", [57, -1, 255])
+def test_label_values_outside_the_table_are_refused(tmp_path: Path, reference: Path, value: int):
+    write_image(Image(labels({value: REFERENCE["Larynx"]}), GEOMETRY), tmp_path / "case.nii.gz")
+    with pytest.raises(InputError, match=rf"case\.nii\.gz holds values from .*{value}"):
+        compare(tmp_path / "case.nii.gz", reference)
+
+
+def test_masks_of_0_and_255_are_read_as_the_challenge_reads_them(tmp_path: Path, reference: Path):
+    (tmp_path / "theirs").mkdir()
+    mask = labels({255: REFERENCE["Larynx"]})
+    write_image(Image(mask, GEOMETRY), tmp_path / "theirs" / "Larynx.nii.gz")
+    assert table(compare(tmp_path / "theirs", reference))["Larynx"] == (1.0, 1.0)
+
+
+# --- grids ---
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        replace(GEOMETRY, origin_mm=(-10.0, 5.75, 40.0)),
+        replace(GEOMETRY, spacing_mm=(0.75, 0.76, 3.0)),
+        replace(GEOMETRY, direction=np.array([[1, 0, 0], [0, 0.9848, -0.1736], [0, 0.1736, 0.9848]])),
+    ],
+)
+def test_another_grid_is_refused_with_its_numbers(tmp_path: Path, reference: Path, geometry: Geometry):
+    prediction = as_segmentation(drawn(PREDICTION, geometry), tmp_path / "prediction")
+    with pytest.raises(InputError, match=r"different grids.*24 x 20 x 8 voxels of 0\.75 x 0\.7\d x 3 mm"):
+        compare(prediction, reference)
+
+
+def test_a_stack_of_another_size_is_refused(tmp_path: Path, reference: Path):
+    smaller = Contours.from_masks({"GTVp": np.ones((8, 20, 23), dtype=bool)}, GEOMETRY, Provenance())
+    with pytest.raises(InputError, match="different grids"):
+        compare(as_stacks(smaller, tmp_path / "prediction"), reference)
+
+
+@pytest.mark.parametrize(
+    "direction",
+    [
+        np.diag([-1.0, -1.0, 1.0]),  # RAS
+        np.diag([1.0, 1.0, -1.0]),  # slices from the head down
+        np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]),  # sagittal
+    ],
+)
+def test_a_prediction_in_another_axis_order_is_turned_exactly(tmp_path: Path, reference: Path, direction: np.ndarray):
+    straight = drawn(PREDICTION)
+    expected = table(compare(as_segmentation(straight, tmp_path / "straight"), reference))
+    order = AxisOrder.towards_lps(Geometry((1, 1, 1), direction=direction))
+    # The same voxels in the same places, stored along other axes.
+    index_axes = [int(np.abs(direction[:, axis]).argmax()) for axis in range(3)]
+    spacing = tuple(GEOMETRY.spacing_mm[axis] for axis in index_axes)
+    stored = {name: order.undo(straight.mask(name)).copy() for name in straight.names}
+    shape = next(iter(stored.values())).shape
+    first = [
+        0.0 if direction[patient, axis] > 0 else (shape[2 - axis] - 1) * spacing[axis]
+        for axis, patient in enumerate(index_axes)
+    ]
+    origin = np.array(GEOMETRY.origin_mm)
+    for axis, patient in enumerate(index_axes):
+        origin[patient] += first[axis]
+    turned = Contours.from_masks(stored, Geometry(spacing, tuple(origin), direction), Provenance())
+    found = table(compare(as_segmentation(turned, tmp_path / "turned"), reference))
+    assert found == {name: (pytest.approx(dsc), pytest.approx(nsd)) for name, (dsc, nsd) in expected.items()}
+
+
+def test_an_oblique_grid_scores_as_a_straight_one(tmp_path: Path, reference: Path):
+    tilted = replace(GEOMETRY, direction=np.array([[1, 0, 0], [0, 0.96, -0.28], [0, 0.28, 0.96]]))
+    straight = compare(as_masks(drawn(PREDICTION), tmp_path / "a"), reference)
+    oblique = compare(as_segmentation(drawn(PREDICTION, tilted), tmp_path / "b"),
+                      as_masks(drawn(REFERENCE, tilted), tmp_path / "c"))  # fmt: skip
+    assert table(oblique) == {name: pytest.approx(values) for name, values in table(straight).items()}
+
+
+def test_that_a_stack_has_no_place_in_space_is_said(tmp_path: Path, reference: Path):
+    found = compare(as_stacks(drawn(PREDICTION), tmp_path / "prediction"), reference)
+    assert any("no place in space" in remark for remark in found.remarks)
+
+
+# --- cases and structures that are missing ---
+
+
+def test_a_structure_that_was_not_handed_in_scores_0_and_is_listed(tmp_path: Path, reference: Path):
+    without = {name: box for name, box in REFERENCE.items() if name != "Chiasm"}
+    found = compare(as_masks(drawn(without), tmp_path / "prediction"), reference)
+    assert table(found)["Chiasm"] == (0.0, 0.0)
+    assert found.missing_structures == ("Chiasm (reference)",)
+
+
+def test_a_structure_without_a_reference_is_listed_and_not_scored(tmp_path: Path, reference: Path):
+    more = {**REFERENCE, "Thyroid": (slice(0, 2), slice(0, 4), slice(0, 4))}
+    found = compare(as_masks(drawn(more), tmp_path / "prediction"), reference)
+    assert found.extra_structures == ("Thyroid",)
+    assert "Thyroid" not in found.structures
+
+
+def test_empty_structures_on_both_sides_agree(tmp_path: Path):
+    nothing = {"Larynx": (slice(0), slice(0), slice(0)), "Chiasm": (slice(0), slice(0), slice(0))}
+    sides = [as_masks(drawn(nothing), tmp_path / side) for side in ("prediction", "reference")]
+    assert table(compare(*sides)) == {"Chiasm": (1.0, 1.0), "Larynx": (1.0, 1.0)}
+
+
+def folder_of_cases(place: Path, names: str) -> Path:
+    for name in names:
+        as_masks(drawn(REFERENCE), place / name)
+    return place
+
+
+def test_a_case_without_a_prediction_scores_0_and_is_listed(tmp_path: Path):
+    found = compare(folder_of_cases(tmp_path / "p", "ac"), folder_of_cases(tmp_path / "r", "abc"))
+    assert found.missing_cases == ("b",)
+    assert [one.scores.dsc for one in found.of("Larynx")] == [1.0, 0.0, 1.0]
+
+
+def test_a_prediction_without_a_reference_is_listed_and_not_scored(tmp_path: Path):
+    found = compare(folder_of_cases(tmp_path / "p", "abc"), folder_of_cases(tmp_path / "r", "ab"))
+    assert found.extra_cases == ("c",)
+    assert found.cases == ("a", "b")
+
+
+def test_folders_without_a_common_case_are_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="No case has both: the predictions are called a, b, c and 1 more"):
+        compare(folder_of_cases(tmp_path / "p", "abcd"), folder_of_cases(tmp_path / "r", "xy"))
+
+
+def test_one_case_against_a_folder_of_several_is_refused(tmp_path: Path, reference: Path):
+    with pytest.raises(InputError, match="The prediction has 1 case and the reference 2 cases"):
+        compare(reference, folder_of_cases(tmp_path / "r", "xy"))
+
+
+def test_a_folder_without_contours_is_refused(tmp_path: Path, reference: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no contours"):
+        compare(tmp_path / "empty", reference)
+
+
+def test_a_corrupt_nifti_is_refused_by_case_and_name(tmp_path: Path, reference: Path):
+    prediction = as_masks(drawn(PREDICTION), tmp_path / "patient_7")
+    whole = (prediction / "Larynx.nii.gz").read_bytes()
+    (prediction / "Larynx.nii.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"Case patient_7: Larynx\.nii\.gz"):
+        compare(prediction, reference)
+
+
+def test_a_stack_of_44_channels_is_refused(tmp_path: Path, reference: Path):
+    as_stacks(drawn(PREDICTION), tmp_path / "prediction")
+    path = tmp_path / "prediction" / "oars.mha"
+    path.write_bytes(path.read_bytes().replace(b"DimSize = 24 20 8 45", b"DimSize = 24 20 8 44"))
+    with pytest.raises(InputError, match="44 channels"):
+        compare(path, reference)
+
+
+# --- tables ---
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_score_table_has_one_line_per_case_and_structure(tmp_path: Path, reference: Path):
+    evaluate(as_masks(drawn(PREDICTION), tmp_path / "p"), reference, tmp_path / "out")
+    lines = read_csv(tmp_path / "out" / "scores.csv")
+    assert [line["structure"] for line in lines] == ["Chiasm", "Parotid_L", "Larynx", "GTVp"]
+    larynx = next(line for line in lines if line["structure"] == "Larynx")
+    overlap, sizes = 4 * 11 * 12, 4 * 12 * 12 + 4 * 11 * 14
+    assert larynx["dsc"] == f"{round(2 * overlap / sizes, 4):.4f}"
+    assert (larynx["nsd_tolerance_mm"], larynx["state"]) == ("2", "scored")
+    assert float(larynx["reference_cc"]) == pytest.approx(4 * 12 * 12 * 0.75**2 * 3 / 1000, abs=1e-4)
+
+
+def test_what_cannot_be_measured_is_an_empty_cell(tmp_path: Path, reference: Path):
+    only = {"Larynx": REFERENCE["Larynx"]}
+    evaluate(as_masks(drawn(only), tmp_path / "p"), reference, tmp_path / "out")
+    chiasm = next(line for line in read_csv(tmp_path / "out" / "scores.csv") if line["structure"] == "Chiasm")
+    assert (chiasm["dsc"], chiasm["hd95_mm"], chiasm["state"]) == ("0.0000", "", "structure missing")
+
+
+def test_the_same_contours_give_the_same_files(tmp_path: Path, reference: Path):
+    prediction = as_masks(drawn(PREDICTION), tmp_path / "p")
+    for name in ("first", "second"):
+        evaluate(prediction, reference, tmp_path / name)
+    for name in ("scores.csv", "summary.csv", "summary.md"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_the_summary_averages_the_rounded_scores_of_the_cases(tmp_path: Path):
+    names = "ab"
+    folder_of_cases(tmp_path / "r", names)
+    as_masks(drawn(PREDICTION), tmp_path / "p" / "a")
+    as_masks(drawn(REFERENCE), tmp_path / "p" / "b")
+    evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out")
+    per_case = [float(one["dsc"]) for one in read_csv(tmp_path / "out" / "scores.csv") if one["structure"] == "Larynx"]
+    summary = read_csv(tmp_path / "out" / "summary.csv")
+    line = next(one for one in summary if (one["structure"], one["measure"]) == ("Larynx", "dsc"))
+    assert line["mean"] == f"{sum(per_case) / 2:.4f}"
+    assert line["sd"] == f"{abs(per_case[0] - per_case[1]) / math.sqrt(2):.4f}"
+    assert line["n"] == "2"
+
+
+def test_statistics_leave_out_what_is_not_there():
+    found = statistics([1.0, math.nan, 3.0, 5.0, 7.0])
+    assert (found.n, found.mean, found.median, found.lower_quartile, found.upper_quartile) == (4, 4.0, 4.0, 2.5, 5.5)
+
+
+def test_organs_and_targets_are_pooled_apart(tmp_path: Path, reference: Path):
+    pooled = groups(compare(as_masks(drawn(PREDICTION), tmp_path / "p"), reference))
+    assert {group: {one.structure for one in results} for group, results in pooled.items()} == {
+        "Organs": {"Chiasm", "Larynx", "Parotid_L"},
+        "Targets": {"GTVp"},
+    }
+
+
+def test_the_summary_for_people_stands_beside_published_scores(tmp_path: Path, reference: Path):
+    without = {name: box for name, box in PREDICTION.items() if name != "Chiasm"}
+    evaluate(as_masks(drawn(without), tmp_path / "p"), reference, tmp_path / "out")
+    text = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "Structures without a prediction, scored 0: Chiasm (reference)." in text
+    parotid = next(line for line in text.splitlines() if line.startswith("| Parotid_L"))
+    assert parotid.endswith("| 90.26 ± 4.41 | 86.0 |")
+    assert "| Organs | nnU-Net baseline | 84.65 ± 9.95 |" in text
+
+
+def test_the_as_run_tolerances_reach_the_scores(tmp_path: Path, reference: Path):
+    found = compare(as_masks(drawn(PREDICTION), tmp_path / "p"), reference, "2023-test-as-run")
+    assert found.of("Larynx")[0].scores.tolerance_mm == 1.0
+
+
+def test_a_failed_evaluation_leaves_no_folder_behind(tmp_path: Path, reference: Path):
+    with pytest.raises(InputError):
+        evaluate(tmp_path / "nowhere", reference, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --- the command ---
+
+
+def test_the_command_writes_the_tables_and_prints_json(tmp_path: Path, reference: Path):
+    prediction = as_masks(drawn(PREDICTION), tmp_path / "p")
+    done = run_segrap("evaluate", prediction, reference, "--output", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert set(facts["means"]) == {"Larynx", "Parotid_L", "Chiasm", "GTVp", "Organs", "Targets"}
+    assert all(Path(file).is_file() for file in facts["files"])
+
+
+def test_the_command_ends_with_status_3_on_another_grid(tmp_path: Path, reference: Path):
+    moved = replace(GEOMETRY, origin_mm=(0.0, 0.0, 0.0))
+    prediction = as_segmentation(drawn(PREDICTION, moved), tmp_path / "p")
+    done = run_segrap("evaluate", prediction, reference, "--output", tmp_path / "out")
+    assert (done.returncode, "different grids" in done.stderr) == (3, True)
+
+
+def test_a_patient_of_the_shared_fixture_agrees_with_itself(coarse_patient: Path):
+    found = compare(coarse_patient, coarse_patient)
+    assert len(found.results) == 47
+    assert {(one.scores.dsc, one.scores.nsd, one.scores.added_path_length_mm) for one in found.results} == {(1, 1, 0)}
+    assert not read_nifti_folder(coarse_patient).left_out
