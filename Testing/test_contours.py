@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import resource
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import nrrd
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from made_contours import DEMONSTRATION, GEOMETRIES, STRAIGHT, every_structure, every_structure_masks, one_voxel
+from small_disk import full_disk, mounted
 
 from segrap import anatomy
 from segrap.contour_files import (
@@ -438,20 +436,6 @@ def test_nifti_masks_come_back_in_their_place(geometry: Geometry, tmp_path: Path
     np.testing.assert_array_equal(np.argwhere(back.mask("Eye_L")), [[1, 2, 3]])
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-def test_both_ways_in_which_nifti_states_a_place_agree(geometry: Geometry, tmp_path: Path) -> None:
-    # ITK takes the sform; without it, the qform.
-    [path] = write_nifti_folder(one_voxel("Eye_L", (1, 2, 3), geometry), tmp_path)
-    plain = tmp_path / "qform.nii"
-    voxels = bytearray(subprocess.run(["gzip", "-dc", path], capture_output=True, check=True).stdout)
-    voxels[254:256] = b"\0\0"
-    plain.write_bytes(voxels)
-    volume = SimpleITK.ReadImage(str(plain))
-    np.testing.assert_allclose(
-        volume.TransformIndexToPhysicalPoint((3, 2, 1)), geometry.to_lps(np.array([3, 2, 1])), atol=1e-4
-    )
-
-
 def test_masks_of_any_type_with_0_and_255_are_read(tmp_path: Path) -> None:
     mask = np.zeros((3, 4, 5))
     mask[1, 2, 3] = 255
@@ -508,24 +492,9 @@ def test_the_table_states_names_volume_expected_range_edge_confidence_and_origin
 # Whole or not at all
 
 
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A small file system of its own at `folder`; the test is skipped where this user cannot mount one."""
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_full_disk_is_reported_and_leaves_nothing(name: str, tmp_path: Path) -> None:
-    with mounted(tmp_path / "disk", "size=16k") as disk:
-        room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-        (disk / "filler").write_bytes(b"x" * room)
+    with full_disk(tmp_path / "disk") as disk:
         with pytest.raises(OutputError, match="disk is full"):
             WRITERS[name](every_structure(), disk / name)
         assert [path.name for path in disk.iterdir()] == ["filler"]
@@ -534,7 +503,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_read_only_folder_is_reported(name: str, tmp_path: Path) -> None:
     with (
-        mounted(tmp_path / "disk", "size=16k,ro") as disk,
+        mounted(tmp_path / "disk", "ro") as disk,
         pytest.raises(OutputError, match="cannot be written"),
     ):
         WRITERS[name](every_structure(), disk / name)

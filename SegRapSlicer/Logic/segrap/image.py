@@ -6,8 +6,6 @@ patient's left, y to the back, z to the head). This room knows no anatomy and no
 
 from __future__ import annotations
 
-import gzip
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ import numpy as np
 from segrap.errors import InputError
 from segrap.writing import replacing
 
-IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
+NIFTI_ENDINGS = (".nii", ".nii.gz")
+IMAGE_ENDINGS = (*NIFTI_ENDINGS, ".nrrd", ".mha", ".mhd")
 
 # Two grids are one when their corners lie closer than this, in voxels of the finer side: half of a hundredth of a
 # voxel is far below anything that moves a contour, and above the rounding of DICOM's decimal strings.
@@ -182,38 +181,13 @@ def read_image(path: str | Path) -> Image:
         )
     image = from_sitk(volume)
     check_orthogonal(image.geometry, path.name)
-    if image.array.dtype.kind == "f":
-        is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
-        bad = _not_numbers_in_nifti(path) if is_nifti else int(np.count_nonzero(~np.isfinite(image.array)))
-        if bad:
-            raise InputError(f"{path.name} holds {bad} voxels that are not numbers (NaN or infinite). Export it again.")
+    if path.name.lower().endswith(NIFTI_ENDINGS):
+        from segrap.nifti import check_nifti
+
+        check_nifti(path)
+    elif image.array.dtype.kind == "f":
+        check_numbers(int(np.count_nonzero(~np.isfinite(image.array))), path.name)
     return image
-
-
-def _not_numbers_in_nifti(path: Path) -> int:
-    """How many voxels of a float NIfTI file are NaN or infinite.
-
-    Asked of the file itself, because the reader under SimpleITK turns each into 0, which is water.
-    """
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else path.open("rb") as file:
-        header = file.read(352)
-        order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"  # 348 and 540, in this byte order
-        first_version = struct.unpack_from(order + "i", header)[0] == 348
-        kind = struct.unpack_from(order + "h", header, 70 if first_version else 12)[0]
-        start = int(
-            struct.unpack_from(*((order + "f", header, 108) if first_version else (order + "q", header, 168)))[0]
-        )
-        dtype = {16: np.dtype(order + "f4"), 64: np.dtype(order + "f8")}.get(kind)
-        if dtype is None:
-            return 0
-        file.seek(start)
-        bad = 0
-        while chunk := file.read(1 << 22):
-            values = np.frombuffer(chunk[: len(chunk) // dtype.itemsize * dtype.itemsize], dtype)
-            bad += int(np.count_nonzero(~np.isfinite(values)))
-        return bad
 
 
 def check_orthogonal(geometry: Geometry, name: str) -> None:
@@ -222,6 +196,12 @@ def check_orthogonal(geometry: Geometry, name: str) -> None:
         raise InputError(non_orthogonal(name))
     if not all(np.isfinite(value) and value > 0 for value in geometry.spacing_mm):
         raise InputError(f"{name} states a voxel spacing of {geometry.spacing_mm} mm. Export it again.")
+
+
+def check_numbers(bad: int, name: str) -> None:
+    """Raise InputError when `bad`, the count of voxels that are NaN or infinite, is not 0."""
+    if bad:
+        raise InputError(f"{name} holds {bad} voxels that are not numbers (NaN or infinite). Export it again.")
 
 
 def non_orthogonal(name: str) -> str:
@@ -233,6 +213,12 @@ def non_orthogonal(name: str) -> str:
 
 def write_image(image: Image, path: str | Path, compress: bool = True) -> None:
     """Write a volume in the format of its ending. Raises OutputError; nothing partial is left behind."""
+    path = Path(path)
+    if path.name.lower().endswith(NIFTI_ENDINGS):
+        from segrap.nifti import write_nifti
+
+        write_nifti(image.array, image.shape, image.geometry, path)
+        return
     import SimpleITK
 
     volume = to_sitk(image)

@@ -1,7 +1,11 @@
-"""NIfTI files, written plane by plane: ITK's own writer takes a full disk for success, so it is not used for them."""
+"""NIfTI files where ITK is not to be trusted with them: it takes a full disk for a file well written, and fills what a
+file lacks, and every voxel that is no number, with 0, which is water.
+"""
 
 from __future__ import annotations
 
+import gzip
+import math
 import struct
 import zlib
 from collections.abc import Iterable
@@ -9,13 +13,25 @@ from pathlib import Path
 
 import numpy as np
 
-from segrap.image import Geometry
+from segrap.errors import InputError
+from segrap.image import Geometry, check_numbers
 from segrap.writing import replacing
 
 _COMPRESSION_LEVEL = 1
 
 # Data types of the NIfTI-1 standard by numpy name.
-_TYPE_CODES = {"uint8": 2, "int16": 4, "int32": 8, "float32": 16, "float64": 64, "int8": 256, "uint16": 512}
+_TYPE_CODES = {
+    "uint8": 2,
+    "int16": 4,
+    "int32": 8,
+    "float32": 16,
+    "float64": 64,
+    "int8": 256,
+    "uint16": 512,
+    "uint32": 768,
+    "int64": 1024,
+    "uint64": 1280,
+}
 
 
 def write_nifti(
@@ -23,8 +39,8 @@ def write_nifti(
 ) -> None:
     """Write a (z, y, x) volume, given as its z planes (y, x) one after another, as .nii or .nii.gz.
 
-    All planes have one data type of int8, uint8, int16, uint16, int32, float32, float64; place and orientation are
-    stated twice (qform and sform), as readers differ in which they take.
+    All planes have one data type, whole numbers or floats. Place and orientation are stated twice (qform and sform), as
+    readers differ in which they take.
 
     Raises OutputError; nothing partial is left behind.
     """
@@ -62,3 +78,38 @@ def _header(shape: tuple[int, int, int], dtype: np.dtype, geometry: Geometry) ->
     struct.pack_into("<12f", header, 280, *index_to_ras[:3].ravel())
     struct.pack_into("<4s", header, 344, b"n+1")
     return bytes(header)
+
+
+def check_nifti(path: Path) -> None:
+    """Raise InputError when a NIfTI file that ITK has read is cut short, or holds voxels that are not numbers."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            header = file.read(352)
+            order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"  # 348 or 540, low byte first
+            if struct.unpack_from(order + "i", header)[0] == 348:
+                sizes, (kind, bits) = struct.unpack_from(order + "8h", header, 40), _two(order, header, 70)
+                (start,) = struct.unpack_from(order + "f", header, 108)
+            else:
+                sizes, (kind, bits) = struct.unpack_from(order + "8q", header, 16), _two(order, header, 12)
+                (start,) = struct.unpack_from(order + "q", header, 168)
+            file.seek(int(start))
+            dtype = np.dtype(order + {16: "f4", 64: "f8"}.get(kind, "u1"))
+            missing = math.prod(sizes[1 : 1 + sizes[0]]) * bits // 8
+            bad = 0
+            while chunk := file.read(1 << 22):
+                missing -= len(chunk)
+                if dtype.kind == "f":
+                    values = np.frombuffer(chunk[: len(chunk) // dtype.itemsize * dtype.itemsize], dtype)
+                    bad += int(np.count_nonzero(~np.isfinite(values)))
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(f"{path.name} is damaged or cut short. Copy or export it again.") from error
+    if missing > 0:
+        raise InputError(f"{path.name} is cut short: {missing} bytes of its voxels are missing. Copy it again.")
+    check_numbers(bad, path.name)
+
+
+def _two(order: str, header: bytes, offset: int) -> tuple[int, int]:
+    first, second = struct.unpack_from(order + "2h", header, offset)
+    return first, second
