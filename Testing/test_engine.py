@@ -93,7 +93,7 @@ def test_the_ring_of_slices_gives_the_weighted_mean_of_all_tiles() -> None:
             sums[(slice(None), *here)] += maps * weight
             weights[here] += weight
             ring.add(torch.from_numpy(maps), (row.start, y, x))
-        taken.update(ring.take(row.start, following))
+        taken.update({z: maps for z, maps, covered in ring.take(row.start, following) if covered.all()})
     mean = (sums / weights)[:, :, :, 1:18]  # 17 voxels stand in the middle of a patch of 20
     assert sorted(taken) == list(range(21))
     assert all(np.allclose(taken[z], mean[:, z], atol=1e-5) for z in taken)
@@ -109,7 +109,7 @@ def paint(scores: np.ndarray, model: Model, output: OutputPlan, shape: tuple[int
     layers = np.zeros((output.table.shape[0], *shape), dtype=np.uint8)
     painter = LayerPainter(frame, grid, plan_tiles(grid, None), output, Head(None, None), layers, CPU)
     for z in range(scores.shape[1]):
-        painter.paint(z, torch.from_numpy(scores[:, z]))
+        painter.paint(z, torch.from_numpy(scores[:, z]), torch.ones(scores.shape[2:], dtype=torch.bool))
     return layers
 
 
@@ -183,6 +183,14 @@ def test_leaving_out_tiles_of_air_changes_no_voxel_of_the_body(model: Model) -> 
     body = (np.stack(images) > -500).any(axis=0)
     assert tiles[True] < 0.6 * tiles[False]
     assert np.array_equal(layers[True][:, body], layers[False][:, body])
+
+
+def test_nothing_is_painted_where_no_tile_was_run(model: Model) -> None:
+    corners = np.full((18, 200, 200), -1000, dtype=np.int16)
+    corners[:, :40, :40] = corners[:, -40:, -40:] = smooth_head((18, 40, 40))[0]
+    layers = run(model, [corners, corners])
+    assert layers[:, :, :40, :40].any() and layers[:, :, -40:, -40:].any()
+    assert not layers[:, :, :80, -80:].any() and not layers[:, :, -80:, :80].any()
 
 
 def test_an_image_of_air_gives_no_contours(model: Model) -> None:

@@ -41,7 +41,7 @@ def segment(
     progress: called after every tile. cancelled: asked before every slice and every layer of the network.
     mirror: average over flips along the axes that the model allows, as nnU-Net does by default.
     skip_air: leave out tiles on which no voxel of the body depends; then labels are nnU-Net's inside the body (above
-        -500 HU) and mostly background outside it.
+        -500 HU), and background where no tile was run.
 
     Labels equal those of nnunetv2's predictor with its default settings, up to its float16 rounding of class scores.
     Raises ModelError (wrong number of images), InputError (images that cannot be used), ResourceError (no such device,
@@ -82,7 +82,7 @@ def segment(
                 ring.add(backend.features(source.patch((row.start, y, x))), (row.start, y, x))
                 done += 1
             last = number + 1 == len(plan.rows)
-            for z, maps in ring.take(row.start, grid.padded[0] if last else plan.rows[number + 1].start):
-                painter.paint(z, maps)
+            for finished in ring.take(row.start, grid.padded[0] if last else plan.rows[number + 1].start):
+                painter.paint(*finished)
         report("Contouring", 1.0)
         return layers

@@ -129,8 +129,8 @@ def memory_errors_explained() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as fault:
         words = str(fault).lower()
-        on_gpu = isinstance(fault, torch.cuda.OutOfMemoryError)
-        if not on_gpu and not isinstance(fault, MemoryError) and "allocate memory" not in words:
+        on_gpu = "cuda" in words
+        if not isinstance(fault, MemoryError) and "out of memory" not in words and "allocate memory" not in words:
             raise
         where = "The GPU has too little free memory" if on_gpu else "There is too little free memory"
         advice = "Choose --device cpu" if on_gpu else "Close other programs"

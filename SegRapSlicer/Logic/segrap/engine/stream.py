@@ -52,9 +52,9 @@ class FeatureRing:
             self._sums[(place, slice(None), *here)].addcmul_(maps, weights[:, None])
             self._weights[(place, *here)].add_(weights)
 
-    def take(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor | None]]:
-        """Give away the finished slices start to stop: their z in the network's grid and their mean maps
-        (channels, y, x) inside the window without padding, or None where no tile was run. They are then empty."""
+    def take(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Give away the finished slices start to stop and empty them: their z in the network's grid, their mean maps
+        (channels, y, x) and where a tile was run (y, x), both inside the window without padding."""
         before, shape = self._grid.before, self._grid.shape
         inside = tuple(
             slice(part.start + b - w.start, part.stop + b - w.start)
@@ -64,25 +64,27 @@ class FeatureRing:
             sums, weights = self._sums[padded_z % self._grid.patch[0]], self._weights[padded_z % self._grid.patch[0]]
             z = padded_z - before[0]
             if 0 <= z < shape[0]:
-                covered = weights[inside]
-                mean = sums[(slice(None), *inside)] / covered.clamp_min(torch.finfo(covered.dtype).tiny)
-                yield z, mean if bool(covered.any()) else None
+                covered = weights[inside] > 0
+                yield z, sums[(slice(None), *inside)] / weights[inside].masked_fill(~covered, 1), covered
             sums.zero_()
             weights.zero_()
 
 
 class _Slice:
-    """One finished slice of the network's grid: its maps, the index of each voxel's label, and which cells of four
-    neighbouring voxels disagree about it."""
+    """One finished slice of the network's grid: its maps, the index of each voxel's label, and for each cell of four
+    neighbouring voxels (named after the first) whether they disagree and whether a tile is missing at one of them."""
 
-    def __init__(self, maps: torch.Tensor, labels: torch.Tensor) -> None:
+    def __init__(self, maps: torch.Tensor, labels: torch.Tensor, covered: torch.Tensor) -> None:
         self.maps = maps
-        self.labels = labels
-        self.mixed = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
+        self.labels = labels.masked_fill_(~covered, 0)  # without a tile there is air: background
+        self.mixed = torch.zeros_like(covered)
         down, across = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
         self.mixed[:-1] |= down
         self.mixed[:, :-1] |= across
         self.mixed[:-1, :-1] |= labels[1:, 1:] != labels[:-1, :-1]
+        self.missing = ~covered
+        self.missing[:-1] |= ~covered[1:]
+        self.missing[:, :-1] |= self.missing[:, 1:].clone()
 
 
 class LayerPainter:
@@ -118,9 +120,9 @@ class LayerPainter:
         self._next = 0
         self._held: dict[int, _Slice | None] = {}
 
-    def paint(self, z: int, maps: torch.Tensor | None) -> None:
-        """Take network slice z (in ascending order; None: nothing there) and paint all image slices that can be."""
-        self._held[z] = None if maps is None else _Slice(maps, self._labels(maps))
+    def paint(self, z: int, maps: torch.Tensor, covered: torch.Tensor) -> None:
+        """Take network slice z, in ascending order, as the ring gives it; paint all image slices that can be."""
+        self._held[z] = _Slice(maps, self._labels(maps), covered) if bool(covered.any()) else None
         lower, upper, weight = self._depth_taps.lower, self._depth_taps.upper, self._depth_taps.weight
         while self._next < len(lower) and upper[self._next] <= z:
             i = self._next
@@ -150,7 +152,10 @@ class LayerPainter:
             return  # air
         (y0, y1, y_weight), (x0, x1, x_weight) = self._taps
         labels = below.labels[y0][:, x0]
-        mixed = below.mixed if below is above else below.mixed | above.mixed | (below.labels != above.labels)
+        mixed = below.mixed & ~below.missing
+        if below is not above:
+            mixed = below.mixed | above.mixed | (below.labels != above.labels)
+            mixed &= ~(below.missing | above.missing)
         where = mixed[y0][:, x0].nonzero()
         for first in range(0, len(where), VOXELS_AT_ONCE):
             y, x = where[first : first + VOXELS_AT_ONCE].unbind(1)
