@@ -271,6 +271,8 @@ def write(contours: Path, ct_folder: Path, output: Path, structures: str | None,
     _say_left_out(read.left_out)
     chosen = anatomy.choose(name.strip() for name in structures.split(",")) if structures else None
     report = write_rtstruct(read, _series_of(ct_folder, read), output, chosen, names)
+    for warning in report.warnings:
+        say(warning)
     if report.empty:
         say(f"Empty, hence not in the RTSTRUCT: {', '.join(report.empty)}.")
     print(output)

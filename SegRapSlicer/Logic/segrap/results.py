@@ -42,7 +42,7 @@ def write_results(
             if len(empty) == len(contours.names):
                 remarks.append("There is no RTSTRUCT, because no structure was found.")
             else:
-                write_rtstruct(contours, series, folder / "RTSTRUCT.dcm")
+                remarks += write_rtstruct(contours, series, folder / "RTSTRUCT.dcm").warnings
         if "segrap" in chosen:
             write_challenge_mha(contours, folder)
         if "nifti" in chosen:
