@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segrap.image import Image, read_image
-from segrap.training.small_model import Recipe, TrainingCase, train
+from segrap.training.small_model import Recipe, TrainingCase, by_the_clock, train
 
 # OpenKBP's label values; its one mandible is split in the midline into SegRap's two.
 OPENKBP_LABELS = {1: "BrainStem", 2: "SpinalCord", 3: "Parotid_R", 4: "Parotid_L", 5: "Esophagus", 6: "Larynx"}
@@ -93,7 +93,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120)
     arguments = parser.parse_args()
     cases = [read_case(folder) for folder in sorted(arguments.patients.iterdir()) if folder.is_dir()]
-    train(RECIPE, lambda: cases, arguments.minutes, arguments.output, lambda line: print(line, flush=True))
+    train(
+        RECIPE, lambda: cases, by_the_clock(arguments.minutes), arguments.output, lambda line: print(line, flush=True)
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from segrap import anatomy
-from segrap.training.small_model import Recipe, TrainingCase, train
+from segrap.training.small_model import Recipe, TrainingCase, by_the_clock, train
 from segrap.writing import replacing
 
 # Patients for training have seeds from 1000 on; those for scoring lie below, so the two can never mix.
@@ -133,7 +133,7 @@ def main() -> None:
     elif arguments.command == "train":
         log = lambda line: print(line, flush=True)  # noqa: E731
         cases = CaseFolder(arguments.folder)
-        train(RECIPE, cases, arguments.minutes, arguments.output, log, start=arguments.start)
+        train(RECIPE, cases, by_the_clock(arguments.minutes), arguments.output, log, start=arguments.start)
     else:
         scores = score(arguments.model, range(1, 1 + arguments.count))
         print(scores_as_table(scores))

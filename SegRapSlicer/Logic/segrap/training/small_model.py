@@ -131,7 +131,7 @@ class Recipe:
 def train(
     recipe: Recipe,
     cases: Callable[[], Sequence[TrainingCase]],
-    minutes: float,
+    passed: Callable[[int], float],
     folder: Path,
     log: Callable[[str], None],
     seed: int = 0,
@@ -139,11 +139,13 @@ def train(
     sample_weights: dict[int, float] | None = None,
     start: Path | None = None,
 ) -> None:
-    """Train for `minutes` of wall time and write the model folder (fold_0, float16 weights, averaged over the end).
+    """Train and write the model folder (fold_0, float16 weights, averaged over the end).
+
+    passed: which part of the training is over after that many steps; it ends at 1. See `by_the_clock`.
 
     cases: asked again every 100 steps, so that cases still being made can join. sample_weights: label -> how often
     patches are centred on it, 1 by default. start: a model folder of this recipe to go on from. The learning rate
-    follows the clock to zero.
+    falls to zero on the way.
 
     Raises InputError when there is no case, ModelError when `start` is no model of this recipe.
     """
@@ -160,13 +162,11 @@ def train(
 
         network.load_state_dict(read_model(start).load_networks()[0].state_dict())
     network.train()
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_follow)
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-4)
     begin, step, running = time.monotonic(), 0, math.nan
     sampler: PatchSampler | None = None
-    while (passed := (time.monotonic() - begin) / (60 * minutes)) < 1:
+    while (part := passed(step)) < 1:
         if step % 100 == 0:
             found = cases()
             if not found:
@@ -174,7 +174,7 @@ def train(
             if sampler is None or len(sampler.cases) != len(found):
                 sampler = PatchSampler(found, recipe, rng, sample_weights or {})
         assert sampler is not None
-        rate = PEAK_RATE * min(1.0, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * passed)) + 1e-3)
+        rate = PEAK_RATE * min(1.0, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * part)) + 1e-3)
         for group in optimiser.param_groups:
             group["lr"] = rate
         total = 0.0
@@ -182,7 +182,7 @@ def train(
             channels, labels, missing = sampler.draw()
             with torch.autocast("cpu", torch.bfloat16):
                 features = network.features(channels)
-            loss = partial_loss(features, network.head, labels, missing, classes, 0.25 + 0.35 * passed)
+            loss = partial_loss(features, network.head, labels, missing, classes, 0.25 + 0.35 * part)
             (loss / batch).backward()
             total += loss.item() / batch
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
@@ -200,6 +200,19 @@ def train(
 
 
 PEAK_RATE = 2e-3
+
+
+def by_the_clock(minutes: float) -> Callable[[int], float]:
+    """A training that is over after so many minutes, however many steps a computer can do in them."""
+    begin = time.monotonic()
+    return lambda step: (time.monotonic() - begin) / (60 * minutes)
+
+
+def _follow(averages: Sequence[Any], weights: Sequence[Any], count: Any) -> None:
+    """Let the averaged weights follow: slowly in a long training, faster while there is little to average."""
+    import torch
+
+    torch._foreach_lerp_(averages, weights, max(0.002, 10 / (20 + float(count))))
 
 
 def partial_loss(features: Any, head: Any, labels: Any, missing: tuple[int, ...], classes: int, balance: float) -> Any:

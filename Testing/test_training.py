@@ -1,0 +1,123 @@
+"""Training of the small models: it learns, honours what nobody contoured, and ends in a folder that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segrap import anatomy
+from segrap.errors import InputError
+from segrap.models.folder import read_model
+from segrap.training import openkbp, phantom_model
+from segrap.training.small_model import PatchSampler, Recipe, TrainingCase, partial_loss, train
+
+TINY = Recipe(
+    name="Tiny",
+    channel_names=("CT",),
+    labels={"background": 0, "BrainStem": 1, "SpinalCord": 2},
+    spacing_zyx_mm=(3.0, 3.0, 3.0),
+    patch_zyx=(16, 16, 16),
+    features=(4, 8),
+    kernels=((3, 3, 3), (3, 3, 3)),
+    strides=((1, 1, 1), (2, 2, 2)),
+    intensities=((-1000.0, 1000.0, 0.0, 250.0),),
+    metadata={"name": "Tiny", "version": "1", "intended_use": "demonstration", "channels": ["non_contrast"]},
+)
+
+
+@pytest.fixture
+def case() -> TrainingCase:
+    """Two cubes of different brightness: one class each."""
+    labels = np.zeros((24, 24, 24), dtype=np.uint8)
+    labels[4:12, 4:12, 4:12] = 1
+    labels[13:20, 13:20, 13:20] = 2
+    hu = np.array([-1000, 0, 500])[labels]
+    return TrainingCase(TINY.normalise([hu]), labels)
+
+
+def test_trained_folder_is_a_model_that_finds_what_it_learned(case: TrainingCase, tmp_path: Path) -> None:
+    from segrap.engine import segment
+
+    lines: list[str] = []
+    train(TINY, lambda: [case], lambda step: step / 400, tmp_path, lines.append)
+    model = read_model(tmp_path)
+    assert (model.name, model.intended_use, model.structures) == ("Tiny", "demonstration", ("BrainStem", "SpinalCord"))
+    hu = np.array([-1000, 0, 500])[case.labels].astype(np.int16)
+    plan = model.output_plan()
+    layers = segment(model, [hu], (3.0, 3.0, 3.0), plan)
+    layer, value = plan.placement["SpinalCord"]
+    found, true = layers[layer] == value, case.labels == 2
+    assert 2 * np.count_nonzero(found & true) / (np.count_nonzero(found) + np.count_nonzero(true)) > 0.7
+    assert "done" in lines[-1]
+
+
+def test_weights_are_halves_on_disk_and_go_on_from_there(case: TrainingCase, tmp_path: Path) -> None:
+    train(TINY, lambda: [case], lambda step: step / 5, tmp_path / "a", lambda line: None)
+    stored = torch.load(tmp_path / "a" / "fold_0" / "checkpoint_final.pth", weights_only=True)["network_weights"]
+    assert {weight.dtype for weight in stored.values()} == {torch.float16}
+    train(TINY, lambda: [case], lambda step: 1.0, tmp_path / "b", lambda line: None, start=tmp_path / "a")
+    again = torch.load(tmp_path / "b" / "fold_0" / "checkpoint_final.pth", weights_only=True)["network_weights"]
+    assert all(torch.allclose(stored[name], again[name], atol=5e-3) for name in stored)
+
+
+def test_no_case_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no training case"):
+        train(TINY, list, lambda step: step / 5, tmp_path, print)
+
+
+def test_what_nobody_contoured_is_not_background() -> None:
+    """A network that calls a voxel a missing class loses nothing; calling it a contoured class costs."""
+    labels = torch.zeros((1, 8, 8), dtype=torch.long)
+    head = torch.nn.Conv3d(3, 3, 1)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(3)[:, :, None, None, None] * 20)
+        head.bias.zero_()
+    says = {value: torch.zeros((1, 3, 1, 8, 8)).index_fill(1, torch.tensor([value]), 1.0) for value in range(3)}
+    loss = {value: float(partial_loss(map_, head, labels, (1,), 3, 0.5).detach()) for value, map_ in says.items()}
+    assert loss[0] == pytest.approx(0, abs=1e-3)
+    assert loss[1] == pytest.approx(0, abs=1e-3)
+    assert loss[2] > 1
+
+
+def test_patches_are_never_mirrored(case: TrainingCase) -> None:
+    """In every patch that shows both, the first cube stays on the lower side of each axis."""
+    sampler = PatchSampler([case], TINY, np.random.default_rng(0), {})
+    both = 0
+    for _ in range(60):
+        _, labels, _ = sampler.draw()
+        if (labels == 1).any() and (labels == 2).any():
+            both += 1
+            first, second = ((labels == value).nonzero().float().mean(0) for value in (1, 2))
+            assert (first < second).all()
+    assert both > 10
+
+
+def test_demonstration_labels_are_the_joint_scheme_of_sub_classes_and_targets() -> None:
+    assert phantom_model.RECIPE.labels == {"background": 0} | {n: k for k, n in anatomy.SUBCLASSES.items()}
+
+
+def test_openkbp_mandible_is_split_into_right_and_left() -> None:
+    labels = np.zeros((4, 20, 20), dtype=np.uint8)
+    labels[1:3, 5:15, 4:16] = openkbp.OPENKBP_MANDIBLE
+    split = openkbp.split_mandible(labels)
+    left = openkbp.RECIPE.labels["Mandible_L"]
+    assert np.argwhere(split == left)[:, 2].min() == 10
+    assert np.count_nonzero(split == left) == np.count_nonzero(split == openkbp.RECIPE.labels["Mandible_R"])
+
+
+def test_openkbp_patient_keeps_its_volumes_and_lists_what_is_missing(shared_data: Path) -> None:
+    from segrap.image import read_image
+
+    folder = shared_data / "openkbp" / "train" / "pt_106"
+    case = openkbp.read_case(folder)
+    labels = read_image(folder / "labels.nii.gz")
+    present = set(np.unique(labels.array).tolist())
+    for value in openkbp.OPENKBP_LABELS:
+        assert (value in case.missing) == (value not in present)
+        if value in present:
+            before = np.count_nonzero(labels.array == value) * labels.geometry.voxel_volume_cc
+            after = np.count_nonzero(case.labels == value) * 0.027
+            assert after == pytest.approx(before, rel=0.2)
