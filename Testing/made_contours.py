@@ -54,3 +54,10 @@ def one_voxel(name: str, zyx: tuple[int, int, int], geometry: Geometry) -> Conto
     mask = np.zeros((5, 6, 7), dtype=bool)
     mask[zyx] = True
     return Contours.from_masks({name: mask}, geometry, DEMONSTRATION)
+
+
+def assert_same_masks(contours: Contours, masks: dict[str, np.ndarray]) -> None:
+    """The contours hold these structures, in table order, and exactly these voxels."""
+    assert contours.names == tuple(name for name in anatomy.NAMES if name in masks)
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(contours.mask(name), mask, err_msg=name)
