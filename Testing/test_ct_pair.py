@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from synthetic_ct import FEET_FIRST_SUPINE, head_like, write_ct_series
 
 from segrap.alignment import around_body, coarse_view, covered, enhancement_hu, measure_alignment, second_on_first
-from segrap.ct_pair import CTPair, load_pair
+from segrap.ct_pair import CTPair, describes_contrast, load_pair
 from segrap.dicom_series import read_series_folder
 from segrap.errors import InputError
 from segrap.hounsfield import hounsfield_fault
@@ -238,6 +238,24 @@ def test_the_contrast_scan_in_a_folder_of_both_is_recognised(
     assert np.array_equal(pair.contrast.array, enhanced.array)
     assert pair.non_contrast_series.files[0].parent.name == "2"
     assert pair.contrast_series.files[0].parent.name == "1"
+
+
+@pytest.mark.parametrize(
+    ("description", "meaning"),
+    [
+        *(
+            (words, True)
+            for words in ("Neck C+", "H&N +C 3.0", "ceCT", "Head CE 3mm", "neck_c+_3mm", "Hals KM", "增强")
+        ),
+        *(
+            (words, False)
+            for words in ("Neck C-", "NCCT", "Neck w/o contrast", "Non-contrast", "nativ", "plain", "平扫")
+        ),
+        *((words, None) for words in ("Neck 3.0", "C-Spine", "Post-op", "Alternative two", "")),
+    ],
+)
+def test_the_words_of_a_description_are_understood(description: str, meaning: bool | None) -> None:
+    assert describes_contrast(description) is meaning
 
 
 def test_tags_that_contradict_the_vessels_are_refused(plain: Image, enhanced: Image, tmp_path: Path) -> None:

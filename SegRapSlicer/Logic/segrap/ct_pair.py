@@ -41,11 +41,11 @@ LEAST_COVERED = 0.1
 
 _BODY_HU = -200.0
 _PLAIN_WORDS = re.compile(
-    r"non[-_ ]?(ce|con|enh)|un[-_ ]?enhanced|with ?out|w/?o\b|\bc-|\bnc(ct)?\b|plain|nativ|pre[-_ ]?con|平扫",
+    r"non[- ]?(ce|con|enh)|un[- ]?enhanced|with ?out|\bw/?o\b|\bc-(?!\w)|\bnc(ct)?\b|\bplain|\bnativ|pre[- ]?con|平扫",
     re.IGNORECASE,
 )
 _CONTRAST_WORDS = re.compile(
-    r"contrast|\bc ?\+|\+ ?c\b|\bce([-_ ]?ct)?\b|enhanced|\bpost\b|venous|arterial|portal|\bkm\b|增强", re.IGNORECASE
+    r"contrast|\bc ?\+|\+ ?c\b|\bce([- ]?ct)?\b|enhanced|venous|arterial|portal|\bkm\b|增强", re.IGNORECASE
 )
 
 
@@ -96,7 +96,7 @@ class _Scan:
         """What the description says in words, else whether a contrast agent is stated; None when nothing does."""
         if self.series is None:
             return None
-        described = _describes_contrast(self.series.description)
+        described = describes_contrast(self.series.description)
         return described if described is not None else (self.series.has_contrast_tag or None)
 
 
@@ -117,6 +117,38 @@ def load_pair(non_contrast: str | Path, contrast: str | Path | None = None) -> C
     return _pair(_read_one(Path(non_contrast)), _read_one(Path(contrast)))
 
 
+def pair_images(
+    non_contrast: Image, contrast: Image | None = None, names: tuple[str, str] = ("non-contrast CT", "contrast CT")
+) -> CTPair:
+    """One CT or a pair that is in memory already, after the same checks as files; `names` is what messages call them.
+
+    Raises InputError for everything that cannot be used; see the module.
+    """
+    scans = []
+    for name, image in zip(names, (non_contrast, contrast), strict=True):
+        if image is not None:
+            _check_hounsfield(image, name)
+            scans.append(_Scan(name, image, None))
+    return _pair(*scans) if len(scans) == 2 else _single(scans[0])
+
+
+def describes_contrast(description: str) -> bool | None:
+    """What the words of a series description say about contrast agent; None when they say nothing.
+
+    A denial outweighs what it denies ("without contrast"). English, German and Chinese words.
+    """
+    words = description.replace("_", " ")
+    if _PLAIN_WORDS.search(words):
+        return False
+    return True if _CONTRAST_WORDS.search(words) else None
+
+
+def _check_hounsfield(image: Image, name: str) -> None:
+    fault = hounsfield_fault(image.array)
+    if fault:
+        raise InputError(f"{name} is not a CT in Hounsfield units: {fault}. Give the CT itself.")
+
+
 def _read(path: Path) -> list[_Scan]:
     """The one CT at `path`, or the two in a folder that holds a pair."""
     if not path.exists():
@@ -125,9 +157,7 @@ def _read(path: Path) -> list[_Scan]:
         if is_dicom(path):
             raise InputError(f"{path.name} is one DICOM file of many. Give the folder that holds the whole series.")
         image = read_image(path)
-        fault = hounsfield_fault(image.array)
-        if fault:
-            raise InputError(f"{path.name} is not a CT in Hounsfield units: {fault}. Give the CT itself.")
+        _check_hounsfield(image, path.name)
         return [_Scan(path.name, image, None)]
     found = read_series_folder(path)
     if len(found) > 2:
@@ -279,16 +309,6 @@ def _order_remarks(gain: float, plain: _Scan, enhanced: _Scan) -> list[str]:
             f"and {enhanced.name} does not. Give the non-contrast scan first."
         )
     return [f"No enhancement was found in the contrast scan (vessels differ by {gain:.0f} HU)."]
-
-
-def _describes_contrast(description: str) -> bool | None:
-    """What the words of a series description say about contrast agent; None when they say nothing or both."""
-    without_plain = _PLAIN_WORDS.sub(" ", description)
-    plain, contrast = without_plain != description, bool(_CONTRAST_WORDS.search(without_plain))
-    # "without contrast", "non-contrast": the word that is denied stays behind.
-    if plain:
-        return False
-    return True if contrast else None
 
 
 def _name(series: CTSeries, several: bool) -> str:
