@@ -17,6 +17,7 @@ from nnunet_folders import write_model_folder
 
 from segrap.errors import ModelError, UsageError
 from segrap.models import library
+from segrap.models.folder import read_model
 from segrap.models.library import find_model, install, list_models, remove, user_folder
 
 
@@ -223,6 +224,15 @@ def test_a_removed_model_is_gone(folder: Path) -> None:
     assert installed() == []
     with pytest.raises(UsageError, match="no installed model"):
         remove("Neck 2")
+
+
+def test_every_shipped_model_can_be_run_and_states_its_licence_and_use() -> None:
+    shipped = [entry for entry in list_models() if entry.shipped]
+    assert shipped
+    for entry in shipped:
+        model = read_model(entry.folder)
+        assert model.name == entry.name
+        assert model.licence != "unknown" and model.version != "unknown" and model.description
 
 
 def test_a_shipped_model_cannot_be_removed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def segment(
     spacing_zyx: mm, in array order.
     output_plan: `model.output_plan(...)`.
     device: auto (CUDA where there is one), cpu, cuda or cuda:N.
-    progress: called after every tile. cancelled: asked before every slice and every layer of the network.
+    progress: called before every tile. cancelled: asked before every slice and every layer of the network.
     mirror: average over flips along the axes that the model allows, as nnU-Net does by default.
     skip_air: leave out tiles on which no voxel of the body depends; then labels are nnU-Net's inside the body (above
         -500 HU), and background where no tile was run.

@@ -8,6 +8,7 @@ restricted unpickler reads them; beyond tensors and plain Python containers it i
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,10 +58,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as fault:
-        reason = next((line for line in str(fault).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        found = re.search(r"GLOBAL (\S+)", str(fault))
         raise ModelError(
-            f"{path} was not loaded: it contains more than weights and numbers, and might run code. "
-            f"{reason.strip()} Use a checkpoint from a source that you trust, saved by nnU-Net v2."
+            f"{path} was not loaded: it contains {found[1] if found else 'something'} beside weights and numbers, and "
+            "might run code. Use a checkpoint that nnU-Net v2 saved, from a source that you trust."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as fault:
         first = str(fault).splitlines()[0] if str(fault) else type(fault).__name__

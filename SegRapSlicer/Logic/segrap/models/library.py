@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -23,8 +24,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
-
-import platformdirs
 
 from segrap.errors import ModelError, OutputError, UsageError
 from segrap.models.folder import CHECKPOINT, Model, read_facts, read_model
@@ -54,7 +53,16 @@ class LibraryEntry:
 def user_folder() -> Path:
     """Where the user's models lie (the folder need not exist)."""
     chosen = os.environ.get("SEGRAP_MODELS")
-    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("SegRapSlicer", appauthor=False)) / "models"
+    return Path(chosen) if chosen else _data_folder() / "SegRapSlicer" / "models"
+
+
+def _data_folder() -> Path:
+    """Where the programs of this user keep their data."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
 
 
 def list_models() -> list[LibraryEntry]:
