@@ -84,7 +84,7 @@ def test_what_nobody_contoured_is_not_background() -> None:
 
 def test_patches_are_never_mirrored(case: TrainingCase) -> None:
     """In every patch that shows both, the first cube stays on the lower side of each axis."""
-    sampler = PatchSampler([case], TINY, np.random.default_rng(0), {})
+    sampler = PatchSampler([case], TINY, np.random.default_rng(0))
     both = 0
     for _ in range(60):
         _, labels, _ = sampler.draw()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 import numpy as np
 
 import segrap
 from segrap import anatomy
-from segrap.contours import Contours, Provenance
+from segrap.contours import Contours, IntendedUse, Provenance
 from segrap.ct_pair import CTPair
 from segrap.errors import ModelError, UsageError
 from segrap.image import AxisOrder
@@ -118,7 +119,7 @@ def provenance(pair: CTPair, model: Model) -> Provenance:
         model_name=model.name,
         model_version=model.version,
         model_hash=model.hash,
-        intended_use=model.intended_use,
+        intended_use=cast(IntendedUse, model.intended_use),  # read_model lets no other pass
         licence=model.licence,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         software=f"segrap {segrap.__version__}",

@@ -21,12 +21,21 @@ from segrap.writing import replacing
 # Patients for training have seeds from 1000 on; those for scoring lie below, so the two can never mix.
 FIRST_TRAINING_SEED = 1000
 
+# Sub-classes of a structure under 3 cc, and the slivers where two structures overlap.
+SMALL = tuple(
+    number
+    for number, name in anatomy.SUBCLASSES.items()
+    if (known := anatomy.find_structure(name)) is None or known.volume_mean_cc < 3
+)
+
 RECIPE = Recipe(
     name="SegRapPhantom",
     channel_names=("non-contrast CT", "contrast-enhanced CT"),
     labels={"background": 0} | {name: number for number, name in anatomy.SUBCLASSES.items()},
     spacing_zyx_mm=(3.0, 1.5, 1.5),
     patch_zyx=(32, 96, 96),
+    first_patch_zyx=(32, 64, 64),
+    often=dict.fromkeys(SMALL, 2.0),
     features=(16, 32, 64, 96, 128),
     kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
     strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)),
@@ -132,8 +141,8 @@ def main() -> None:
         make_cases(range(arguments.first, arguments.first + arguments.count), arguments.folder)
     elif arguments.command == "train":
         log = lambda line: print(line, flush=True)  # noqa: E731
-        cases = CaseFolder(arguments.folder)
-        train(RECIPE, cases, by_the_clock(arguments.minutes), arguments.output, log, start=arguments.start)
+        patients = CaseFolder(arguments.folder)
+        train(RECIPE, patients, by_the_clock(arguments.minutes), arguments.output, log, start=arguments.start)
     else:
         scores = score(arguments.model, range(1, 1 + arguments.count))
         print(scores_as_table(scores))

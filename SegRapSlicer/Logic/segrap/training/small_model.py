@@ -39,6 +39,8 @@ class Recipe:
     """What a small model is: its inputs, labels, grid and network.
 
     labels: label name -> value, background 0 included. spacing_zyx_mm, patch_zyx: the network's grid and tile.
+    first_patch_zyx: the patches of the first half of the training; small ones show small structures more often.
+    often: label value -> how often patches are centred on it, 1 where nothing is said.
     intensities: per channel (lower, upper, mean, sd) in HU of nnU-Net's CTNormalization: clip, subtract, divide.
     metadata: what goes into segrap.json.
     """
@@ -53,6 +55,8 @@ class Recipe:
     strides: tuple[tuple[int, int, int], ...]
     intensities: tuple[tuple[float, float, float, float], ...]
     metadata: dict[str, Any] = field(default_factory=dict)
+    first_patch_zyx: tuple[int, int, int] | None = None
+    often: dict[int, float] = field(default_factory=dict)
 
     def normalise(self, volumes: Sequence[np.ndarray]) -> np.ndarray:
         """HU volumes (z, y, x), one per channel, as float16 (channel, z, y, x) the way the engine will see them."""
@@ -136,16 +140,14 @@ def train(
     log: Callable[[str], None],
     seed: int = 0,
     batch: int = 1,
-    sample_weights: dict[int, float] | None = None,
     start: Path | None = None,
 ) -> None:
     """Train and write the model folder (fold_0, float16 weights, averaged over the end).
 
     passed: which part of the training is over after that many steps; it ends at 1. See `by_the_clock`.
 
-    cases: asked again every 100 steps, so that cases still being made can join. sample_weights: label -> how often
-    patches are centred on it, 1 by default. start: a model folder of this recipe to go on from. The learning rate
-    falls to zero on the way.
+    cases: asked again every 100 steps, so that cases still being made can join. start: a model folder of this recipe
+    to go on from. The learning rate falls to zero on the way.
 
     Raises InputError when there is no case, ModelError when `start` is no model of this recipe.
     """
@@ -172,17 +174,17 @@ def train(
             if not found:
                 raise InputError("There is no training case.")
             if sampler is None or len(sampler.cases) != len(found):
-                sampler = PatchSampler(found, recipe, rng, sample_weights or {})
+                sampler = PatchSampler(found, recipe, rng)
         assert sampler is not None
         rate = PEAK_RATE * min(1.0, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * part)) + 1e-3)
         for group in optimiser.param_groups:
             group["lr"] = rate
         total = 0.0
         for _ in range(batch):
-            channels, labels, missing = sampler.draw()
+            channels, labels, missing = sampler.draw(early=part < 0.5)
             with torch.autocast("cpu", torch.bfloat16):
                 features = network.features(channels)
-            loss = partial_loss(features, network.head, labels, missing, classes, 0.25 + 0.35 * part)
+            loss = partial_loss(features, network.head, labels, missing, classes, 0.1 + 0.5 * part**2)
             (loss / batch).backward()
             total += loss.item() / batch
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
@@ -256,10 +258,8 @@ def partial_loss(features: Any, head: Any, labels: Any, missing: tuple[int, ...]
 class PatchSampler:
     """Random patches, most around a voxel of a randomly chosen structure, some anywhere; turned, scaled, noisy."""
 
-    def __init__(
-        self, cases: Sequence[TrainingCase], recipe: Recipe, rng: np.random.Generator, weights: dict[int, float]
-    ) -> None:
-        self.cases, self.recipe, self.rng, self.weights = cases, recipe, rng, weights
+    def __init__(self, cases: Sequence[TrainingCase], recipe: Recipe, rng: np.random.Generator) -> None:
+        self.cases, self.recipe, self.rng = cases, recipe, rng
         self._places = [self._some_voxels(case.labels) for case in cases]
 
     def _some_voxels(self, labels: np.ndarray) -> dict[int, np.ndarray]:
@@ -273,16 +273,21 @@ class PatchSampler:
                 places[value] = np.stack(np.unravel_index(chosen, labels.shape), axis=1)
         return places
 
-    def draw(self) -> tuple[Any, Any, tuple[int, ...]]:
-        """One patch: channels (1, c, z, y, x) float32, labels (z, y, x) int64, missing label values."""
+    def draw(self, early: bool = False) -> tuple[Any, Any, tuple[int, ...]]:
+        """One patch: channels (1, c, z, y, x) float32, labels (z, y, x) int64, missing label values.
+
+        early: of the size for the first half of the training.
+        """
         import torch
 
         number = int(self.rng.integers(len(self.cases)))
         case, places = self.cases[number], self._places[number]
-        patch = np.array(self.recipe.patch_zyx)
+        patch = np.array(
+            self.recipe.first_patch_zyx if early and self.recipe.first_patch_zyx else self.recipe.patch_zyx
+        )
         if places and self.rng.random() < 0.85:
             values = list(places)
-            odds = np.array([self.weights.get(value, 1.0) for value in values])
+            odds = np.array([self.recipe.often.get(value, 1.0) for value in values])
             value = values[int(self.rng.choice(len(values), p=odds / odds.sum()))]
             centre = places[value][int(self.rng.integers(len(places[value])))]
             centre = centre + self.rng.uniform(-0.3, 0.3, 3) * patch
