@@ -19,6 +19,7 @@ from segrap.evaluation.metrics import (
     score,
     tolerances_mm,
 )
+from segrap.evaluation.nearest import nearest_mm
 from segrap.evaluation.surfels import Cutout, surface_of, surfel_areas_mm2
 
 SEGRAP_SPACING_MM = (0.5234375, 0.5234375, 3.0)
@@ -197,6 +198,15 @@ def test_the_challenges_example_scores_as_with_surface_distance(shared_data: Pat
     assert_equal_to_surface_distance(reference, np.roll(reference, (1, 2, 3), (0, 1, 2)), contours.geometry.spacing_mm)
 
 
+@pytest.mark.parametrize("spacing_zyx", [(3.0, 0.5, 0.5), (0.1, 0.1, 0.1), (5.0, 4.0, 4.0), (0.3, 2.9, 3.1)])
+def test_nearest_distances_equal_those_of_trying_every_pair(spacing_zyx: tuple[float, float, float]):
+    random = np.random.default_rng(5)
+    points, others = random.integers(0, 40, (300, 3)), random.integers(10, 60, (200, 3))
+    others = np.concatenate([others, points[:40]])
+    steps = (points[:, None] - others[None]) * np.asarray(spacing_zyx)
+    np.testing.assert_allclose(nearest_mm(points, others, spacing_zyx), np.linalg.norm(steps, axis=2).min(axis=1))
+
+
 # --- what a clinic asks besides ---
 
 
@@ -255,5 +265,6 @@ def test_a_distance_equal_to_the_tolerance_is_within_it():
     reference = Cutout.of(box((3, 3, 9), slice(1, 2), slice(1, 2), slice(0, 1)))
     prediction = Cutout.of(box((3, 3, 9), slice(1, 2), slice(1, 2), slice(7, 8)))
     spacing_zyx = (1.0, 1.0, 0.1)
-    distances = SurfaceDistances.between(surface_of(reference, spacing_zyx), surface_of(prediction, spacing_zyx))
+    surfaces = surface_of(reference, spacing_zyx), surface_of(prediction, spacing_zyx)
+    distances = SurfaceDistances.between(*surfaces, spacing_zyx)
     assert distances.dice_at(0.7) == 1.0  # the left faces lie 7 x 0.1 mm apart, in floating point a little more

@@ -2,8 +2,7 @@
 
 DSC and NSD are those of the challenge's published scripts (HiLab-git/SegRap2023, Eval/): volumetric Dice, and surface
 Dice at a tolerance as in DeepMind's `surface-distance`. Hausdorff and mean distances weigh every border point by its
-area, as that package does. Nearest border points are found in a k-d tree of the border points alone: exact in float64,
-and without a distance transform of a volume, so a stray island far away costs nothing.
+area, as that package does.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 
 from segrap import anatomy
 from segrap.errors import UsageError
+from segrap.evaluation.nearest import nearest_mm
 from segrap.evaluation.surfels import Cutout, Surface, surface_of
 
 ToleranceProfile = Literal["published", "2023-test-as-run"]
@@ -93,7 +93,8 @@ def score(
     dsc = nsd
     if truth_voxels and guess_voxels:
         dsc = 2.0 * _common_voxels(truth, guess) / (truth_voxels + guess_voxels)
-        distances = SurfaceDistances.between(surface_of(truth, spacing_zyx), surface_of(guess, spacing_zyx))
+        surfaces = surface_of(truth, spacing_zyx), surface_of(guess, spacing_zyx)
+        distances = SurfaceDistances.between(*surfaces, spacing_zyx)
         nsd, hd95, mean_distance = distances.dice_at(tolerance_mm), distances.hausdorff_95_mm(), distances.mean_mm()
     return Scores(
         tolerance_mm=tolerance_mm,
@@ -144,9 +145,14 @@ class SurfaceDistances:
     prediction_areas_mm2: np.ndarray
 
     @classmethod
-    def between(cls, reference: Surface, prediction: Surface) -> SurfaceDistances:
+    def between(
+        cls, reference: Surface, prediction: Surface, spacing_zyx: tuple[float, float, float]
+    ) -> SurfaceDistances:
         """Measure both ways; the surfaces are those of non-empty masks of one grid."""
-        return cls(*_nearest(reference, prediction), *_nearest(prediction, reference))
+        return cls(
+            *_sorted_distances(reference, prediction, spacing_zyx),
+            *_sorted_distances(prediction, reference, spacing_zyx),
+        )
 
     def dice_at(self, tolerance_mm: float) -> float:
         """The share of both surfaces' area that lies within the tolerance of the other (0 to 1)."""
@@ -176,10 +182,10 @@ class SurfaceDistances:
         )
 
 
-def _nearest(surface: Surface, other: Surface) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.spatial import cKDTree
-
-    distances, _ = cKDTree(other.points_mm, balanced_tree=False).query(surface.points_mm)
+def _sorted_distances(
+    surface: Surface, other: Surface, spacing_zyx: tuple[float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    distances = nearest_mm(surface.points, other.points, spacing_zyx)
     order = np.lexsort((surface.areas_mm2, distances))
     return distances[order], surface.areas_mm2[order]
 

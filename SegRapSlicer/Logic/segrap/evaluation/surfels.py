@@ -42,9 +42,9 @@ class Cutout(NamedTuple):
 
 
 class Surface(NamedTuple):
-    """Border points of a mask. points_mm: (n, 3) z, y, x from the volume's first voxel; areas_mm2: (n,)."""
+    """Border points of a mask. points: (n, 3) indices z, y, x of voxel corners in the volume; areas_mm2: (n,)."""
 
-    points_mm: np.ndarray
+    points: np.ndarray
     areas_mm2: np.ndarray
 
 
@@ -54,7 +54,7 @@ def surface_of(cutout: Cutout, spacing_zyx: tuple[float, float, float]) -> Surfa
     border = np.flatnonzero((codes != 0) & (codes != _ALL_INSIDE))
     points = np.stack(np.unravel_index(border, codes.shape), axis=1) + np.asarray(cutout.corner)
     areas = surfel_areas_mm2(spacing_zyx)[codes.reshape(-1)[border]]
-    return Surface(points * np.asarray(spacing_zyx, dtype=np.float64), areas)
+    return Surface(points, areas)
 
 
 def _neighbour_codes(mask: np.ndarray) -> np.ndarray:
