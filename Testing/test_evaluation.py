@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,65 +10,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run_segrap
+from evaluation_cases import (
+    GEOMETRY,
+    PREDICTION,
+    REFERENCE,
+    SHAPE,
+    as_masks,
+    as_segmentation,
+    as_stacks,
+    drawn,
+    folder_of_cases,
+    table,
+)
 from rtstruct_cases import small_series
 
-from segrap.contour_files import read_nifti_folder, write_challenge_mha, write_nifti_folder
+from segrap.contour_files import read_nifti_folder
 from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
-from segrap.evaluation.comparison import Comparison, compare
-from segrap.evaluation.evaluate import evaluate
-from segrap.evaluation.score_tables import groups, statistics
+from segrap.evaluation.comparison import compare
 from segrap.image import AxisOrder, Geometry, Image, write_image
 from segrap.rtstruct.write import write_rtstruct
 from segrap.seg_nrrd import write_seg_nrrd
-
-SHAPE = (8, 20, 24)
-GEOMETRY = Geometry((0.75, 0.75, 3.0), (-10.0, 5.0, 40.0))
-REFERENCE = {
-    "Larynx": (slice(2, 6), slice(4, 16), slice(3, 15)),
-    "Parotid_L": (slice(1, 5), slice(3, 12), slice(16, 22)),
-    "Chiasm": (slice(6, 7), slice(9, 12), slice(9, 14)),  # one slice
-    "GTVp": (slice(2, 5), slice(8, 14), slice(8, 20)),
-}
-PREDICTION = {
-    "Larynx": (slice(2, 6), slice(5, 16), slice(3, 17)),
-    "Parotid_L": (slice(1, 6), slice(3, 12), slice(15, 22)),
-    "Chiasm": (slice(6, 8), slice(9, 12), slice(9, 14)),
-    "GTVp": (slice(2, 5), slice(6, 14), slice(8, 19)),
-}
-
-
-def drawn(boxes: Mapping[str, tuple[slice, slice, slice]], geometry: Geometry = GEOMETRY) -> Contours:
-    masks = {}
-    for name, box in boxes.items():
-        masks[name] = np.zeros(SHAPE, dtype=bool)
-        masks[name][box] = True
-    return Contours.from_masks(masks, geometry, Provenance())
-
-
-def as_segmentation(contours: Contours, place: Path) -> Path:
-    place.mkdir(parents=True)
-    write_seg_nrrd(contours, place / "contours.seg.nrrd")
-    return place
-
-
-def as_masks(contours: Contours, place: Path) -> Path:
-    write_nifti_folder(contours, place)
-    return place
-
-
-def as_stacks(contours: Contours, place: Path) -> Path:
-    write_challenge_mha(contours, place)
-    return place
 
 
 @pytest.fixture
 def reference(tmp_path: Path) -> Path:
     return as_masks(drawn(REFERENCE), tmp_path / "reference")
-
-
-def table(comparison: Comparison) -> dict[str, tuple[float, float]]:
-    return {one.structure: (one.scores.dsc, one.scores.nsd) for one in comparison.results}
 
 
 # --- formats ---
@@ -236,12 +201,6 @@ def test_empty_structures_on_both_sides_agree(tmp_path: Path):
     assert table(compare(*sides)) == {"Chiasm": (1.0, 1.0), "Larynx": (1.0, 1.0)}
 
 
-def folder_of_cases(place: Path, names: str) -> Path:
-    for name in names:
-        as_masks(drawn(REFERENCE), place / name)
-    return place
-
-
 def test_a_case_without_a_prediction_scores_0_and_is_listed(tmp_path: Path):
     found = compare(folder_of_cases(tmp_path / "p", "ac"), folder_of_cases(tmp_path / "r", "abc"))
     assert found.missing_cases == ("b",)
@@ -286,88 +245,6 @@ def test_a_stack_of_44_channels_is_refused(tmp_path: Path, reference: Path):
         compare(path, reference)
 
 
-# --- tables ---
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_the_score_table_has_one_line_per_case_and_structure(tmp_path: Path, reference: Path):
-    evaluate(as_masks(drawn(PREDICTION), tmp_path / "p"), reference, tmp_path / "out")
-    lines = read_csv(tmp_path / "out" / "scores.csv")
-    assert [line["structure"] for line in lines] == ["Chiasm", "Parotid_L", "Larynx", "GTVp"]
-    larynx = next(line for line in lines if line["structure"] == "Larynx")
-    overlap, sizes = 4 * 11 * 12, 4 * 12 * 12 + 4 * 11 * 14
-    assert larynx["dsc"] == f"{round(2 * overlap / sizes, 4):.4f}"
-    assert (larynx["nsd_tolerance_mm"], larynx["state"]) == ("2", "scored")
-    assert float(larynx["reference_cc"]) == pytest.approx(4 * 12 * 12 * 0.75**2 * 3 / 1000, abs=1e-4)
-
-
-def test_what_cannot_be_measured_is_an_empty_cell(tmp_path: Path, reference: Path):
-    only = {"Larynx": REFERENCE["Larynx"]}
-    evaluate(as_masks(drawn(only), tmp_path / "p"), reference, tmp_path / "out")
-    chiasm = next(line for line in read_csv(tmp_path / "out" / "scores.csv") if line["structure"] == "Chiasm")
-    assert (chiasm["dsc"], chiasm["hd95_mm"], chiasm["state"]) == ("0.0000", "", "structure missing")
-
-
-def test_the_same_contours_give_the_same_files(tmp_path: Path, reference: Path):
-    prediction = as_masks(drawn(PREDICTION), tmp_path / "p")
-    for name in ("first", "second"):
-        evaluate(prediction, reference, tmp_path / name)
-    for name in ("scores.csv", "summary.csv", "summary.md"):
-        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
-
-
-def test_the_summary_averages_the_rounded_scores_of_the_cases(tmp_path: Path):
-    names = "ab"
-    folder_of_cases(tmp_path / "r", names)
-    as_masks(drawn(PREDICTION), tmp_path / "p" / "a")
-    as_masks(drawn(REFERENCE), tmp_path / "p" / "b")
-    evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out")
-    per_case = [float(one["dsc"]) for one in read_csv(tmp_path / "out" / "scores.csv") if one["structure"] == "Larynx"]
-    summary = read_csv(tmp_path / "out" / "summary.csv")
-    line = next(one for one in summary if (one["structure"], one["measure"]) == ("Larynx", "dsc"))
-    assert line["mean"] == f"{sum(per_case) / 2:.4f}"
-    assert line["sd"] == f"{abs(per_case[0] - per_case[1]) / math.sqrt(2):.4f}"
-    assert line["n"] == "2"
-
-
-def test_statistics_leave_out_what_is_not_there():
-    found = statistics([1.0, math.nan, 3.0, 5.0, 7.0])
-    assert (found.n, found.mean, found.median, found.lower_quartile, found.upper_quartile) == (4, 4.0, 4.0, 2.5, 5.5)
-
-
-def test_organs_and_targets_are_pooled_apart(tmp_path: Path, reference: Path):
-    pooled = groups(compare(as_masks(drawn(PREDICTION), tmp_path / "p"), reference))
-    assert {group: {one.structure for one in results} for group, results in pooled.items()} == {
-        "Organs": {"Chiasm", "Larynx", "Parotid_L"},
-        "Targets": {"GTVp"},
-    }
-
-
-def test_the_summary_for_people_stands_beside_published_scores(tmp_path: Path, reference: Path):
-    without = {name: box for name, box in PREDICTION.items() if name != "Chiasm"}
-    evaluate(as_masks(drawn(without), tmp_path / "p"), reference, tmp_path / "out")
-    text = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
-    assert "Structures without a prediction, scored 0: Chiasm (reference)." in text
-    parotid = next(line for line in text.splitlines() if line.startswith("| Parotid_L"))
-    assert parotid.endswith("| 90.26 ± 4.41 | 86.0 |")
-    assert "| Organs | nnU-Net baseline | 84.65 ± 9.95 |" in text
-
-
-def test_the_as_run_tolerances_reach_the_scores(tmp_path: Path, reference: Path):
-    found = compare(as_masks(drawn(PREDICTION), tmp_path / "p"), reference, "2023-test-as-run")
-    assert found.of("Larynx")[0].scores.tolerance_mm == 1.0
-
-
-def test_a_failed_evaluation_leaves_no_folder_behind(tmp_path: Path, reference: Path):
-    with pytest.raises(InputError):
-        evaluate(tmp_path / "nowhere", reference, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 # --- the command ---
 
 
@@ -376,7 +253,7 @@ def test_the_command_writes_the_tables_and_prints_json(tmp_path: Path, reference
     done = run_segrap("evaluate", prediction, reference, "--output", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert set(facts["means"]) == {"Larynx", "Parotid_L", "Chiasm", "GTVp", "Organs", "Targets"}
+    assert set(facts["methods"]["p"]["means"]) == {"Larynx", "Parotid_L", "Chiasm", "GTVp", "Organs", "Targets"}
     assert all(Path(file).is_file() for file in facts["files"])
 
 

@@ -138,7 +138,7 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("prediction", type=some_path)
+@click.argument("predictions", metavar="PREDICTION...", type=some_path, nargs=-1, required=True)
 @click.argument("reference", type=some_path)
 @output_folder
 @click.option(
@@ -149,25 +149,27 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
     help="NSD tolerances: of the challenge's published script, or those that its 2023 test really applied.",
 )
 @as_json
-def evaluate(prediction: Path, reference: Path, output: Path, tolerances: Any, as_json: bool) -> None:
-    """Score PREDICTION against REFERENCE as the SegRap challenge does; write scores.csv, summary.csv and summary.md.
+def evaluate(predictions: tuple[Path, ...], reference: Path, output: Path, tolerances: Any, as_json: bool) -> None:
+    """Score PREDICTION against REFERENCE as the SegRap challenge does; write tables of scores into the output folder.
 
     Each is one case or a folder of cases: .seg.nrrd, a challenge stack (.mha), a folder of masks named after structures
-    (.nii.gz), a volume of sub-class ids, an RTSTRUCT beside its CT, or a folder with one of these.
+    (.nii.gz), a volume of sub-class ids, an RTSTRUCT beside its CT, or a folder with one of these. Several predictions
+    are methods, which are ranked as the challenge ranked its teams.
     """
     from segrap.evaluation.evaluate import evaluate as evaluate_contours
     from segrap.evaluation.score_tables import summary_facts
 
     with progress_bar() as progress:
-        comparison = evaluate_contours(prediction, reference, output, tolerances, progress)
-    facts = summary_facts(comparison)
-    for name in ("missing_cases", "missing_structures", "extra_cases", "extra_structures"):
-        if facts[name]:
-            say(f"{name.replace('_', ' ').capitalize()}: {', '.join(facts[name])}.")
-    for remark in comparison.remarks:
-        say(remark)
-    files = [str(output / name) for name in ("scores.csv", "summary.csv", "summary.md")]
-    give(facts | {"files": files}, as_json, "\n".join(files))
+        comparisons, files = evaluate_contours(predictions, reference, output, tolerances, progress)
+    facts = {method: summary_facts(comparison) for method, comparison in comparisons.items()}
+    for method, found in facts.items():
+        for kind in ("missing_cases", "missing_structures", "extra_cases", "extra_structures"):
+            if found[kind]:
+                say(f"{method}: {kind.replace('_', ' ')}: {', '.join(found[kind])}.")
+        for remark in comparisons[method].remarks:
+            say(f"{method}: {remark}")
+    paths = [str(path) for path in files]
+    give({"methods": facts, "files": paths}, as_json, "\n".join(paths))
 
 
 @main.group()

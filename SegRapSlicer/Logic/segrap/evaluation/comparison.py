@@ -98,8 +98,9 @@ def compare(
         found = read_case(case, folders)
         if case.kind != truth.kind and "stack" in (case.kind, truth.kind):
             remarks[_STACK_REMARK] = None
-        if found.left_out:
-            remarks[f"{name}: not known here and not scored: {', '.join(found.left_out)}."] = None
+        for side, contours in (("prediction", found), ("reference", expected)):
+            if contours.left_out:
+                remarks[f"{name}: not known here, in the {side}: {', '.join(contours.left_out)}."] = None
         found, expected = _on_one_grid(found, expected, case, truth)
         extra |= set(found.names) - set(expected.names)
         for structure, (state, scores) in score_contours(found, expected, tolerance_mm).items():

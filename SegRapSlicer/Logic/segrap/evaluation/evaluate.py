@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from segrap.errors import UsageError
 from segrap.evaluation.comparison import Comparison, compare
 from segrap.evaluation.metrics import ToleranceProfile
+from segrap.evaluation.ranking import rank, write_ranking_csv, write_ranking_markdown
 from segrap.evaluation.score_tables import write_scores_csv, write_summary_csv, write_summary_markdown
-from segrap.progress import ProgressCallback
+from segrap.progress import Progress, ProgressCallback
 from segrap.writing import replacing_folder
 
 
 def evaluate(
-    prediction: str | Path,
+    predictions: Sequence[str | Path],
     reference: str | Path,
     output: str | Path,
     tolerances: ToleranceProfile = "published",
     progress: ProgressCallback = lambda _: None,
-) -> Comparison:
-    """Compare contours with reference contours and write scores.csv, summary.csv and summary.md into `output`.
+) -> tuple[dict[str, Comparison], list[Path]]:
+    """Compare the contours of one or several methods with reference contours and write the tables into `output`.
 
-    Raises InputError (see `comparison.compare`) and OutputError; then nothing of it is in `output`.
+    One method: scores.csv, summary.csv, summary.md. Several: these in a folder per method, and ranking.csv and
+    ranking.md. Methods are called as the last part of their path. Returns the comparisons and the files written.
+
+    Raises InputError (see `comparison.compare`), UsageError when two methods have one name, OutputError; then nothing
+    of it is in `output`.
     """
-    comparison = compare(prediction, reference, tolerances, progress)
+    paths = {Path(path).resolve().name: Path(path) for path in predictions}
+    if len(paths) < len(predictions):
+        raise UsageError("Two predictions have one name; a method is called as its folder. Rename one of them.")
+    comparisons = {}
+    for number, (method, path) in enumerate(paths.items()):
+        part = _part_of(progress, number, len(paths), method)
+        comparisons[method] = compare(path, reference, tolerances, part)
+    ranks = rank(comparisons) if len(comparisons) > 1 else ()
     with replacing_folder(output) as folder:
-        write_scores_csv(comparison, folder / "scores.csv")
-        write_summary_csv(comparison, folder / "summary.csv")
-        write_summary_markdown(comparison, folder / "summary.md")
-    return comparison
+        for method, comparison in comparisons.items():
+            place = folder / method if ranks else folder
+            place.mkdir(exist_ok=True)
+            write_scores_csv(comparison, place / "scores.csv")
+            write_summary_csv(comparison, place / "summary.csv")
+            write_summary_markdown(comparison, place / "summary.md")
+        if ranks:
+            write_ranking_csv(ranks, folder / "ranking.csv")
+            write_ranking_markdown(ranks, folder / "ranking.md")
+        written = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return comparisons, [Path(output) / path for path in written]
+
+
+def _part_of(progress: ProgressCallback, number: int, methods: int, method: str) -> ProgressCallback:
+    def show(one: Progress) -> None:
+        stage = one.stage if methods == 1 else f"{one.stage} {method}"
+        progress(Progress(stage, (number + one.fraction) / methods, one.message))
+
+    return show

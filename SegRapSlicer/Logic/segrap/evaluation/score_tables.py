@@ -31,7 +31,9 @@ MEASURES = (
 )
 """Columns of the tables, in order; the names are those of `metrics.Scores`."""
 
-_CHALLENGE_SCORES = ("dsc", "nsd")
+CHALLENGE_SCORES = ("dsc", "nsd")
+"""The measures by which the challenge ranks."""
+
 _GROUPS = {
     "Organs": tuple(organ.name for organ in anatomy.ORGANS),
     "Targets": tuple(target.name for target in anatomy.TARGETS),
@@ -62,7 +64,7 @@ def statistics(values: Iterable[float]) -> Statistics:
 def measured(results: Iterable[Result], measure: str) -> list[float]:
     """One measure of every result; DSC and NSD rounded as the challenge rounds them."""
     values = [float(getattr(result.scores, measure)) for result in results]
-    return [challenge_rounding(value) for value in values] if measure in _CHALLENGE_SCORES else values
+    return [challenge_rounding(value) for value in values] if measure in CHALLENGE_SCORES else values
 
 
 def groups(comparison: Comparison) -> dict[str, tuple[Result, ...]]:
@@ -88,7 +90,7 @@ def summary_facts(comparison: Comparison) -> dict[str, Any]:
         "extra_cases": list(comparison.extra_cases),
         "extra_structures": list(comparison.extra_structures),
         "means": {
-            name: {score: round(statistics(measured(results, score)).mean, 4) for score in _CHALLENGE_SCORES}
+            name: {score: round(statistics(measured(results, score)).mean, 4) for score in CHALLENGE_SCORES}
             for name, results in means.items()
         },
     }
@@ -112,7 +114,7 @@ def write_scores_csv(comparison: Comparison, path: str | Path) -> None:
         ]
         for result in comparison.results
     ]
-    _write_csv(path, header, rows)
+    write_csv(path, header, rows)
 
 
 def write_summary_csv(comparison: Comparison, path: str | Path) -> None:
@@ -130,10 +132,11 @@ def write_summary_csv(comparison: Comparison, path: str | Path) -> None:
         for measure in MEASURES:
             found = statistics(measured(results, measure))
             rows.append([name, measure, str(found.n), str(_missing(results)), *map(_number, found[1:])])
-    _write_csv(path, header, rows)
+    write_csv(path, header, rows)
 
 
-def _write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table of text. Raises OutputError; nothing partial is left behind."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
@@ -225,12 +228,12 @@ def _lists(comparison: Comparison) -> Iterable[str]:
 
 def _row(title: str, results: Sequence[Result], best: str, experts: str) -> str:
     cells = [title, str(len(results)) + (f" ({_missing(results)} missing)" if _missing(results) else "")]
-    for measure in _CHALLENGE_SCORES:
+    for measure in CHALLENGE_SCORES:
         found = statistics(measured(results, measure))
         sd = "" if math.isnan(found.sd) else f" ± {100 * found.sd:.2f}"
         quartiles = f"({100 * found.lower_quartile:.2f}–{100 * found.upper_quartile:.2f})"
         cells += [f"{100 * found.mean:.2f}{sd}", f"{100 * found.median:.2f} {quartiles}"]
-    for measure in MEASURES[len(_CHALLENGE_SCORES) :]:
+    for measure in MEASURES[len(CHALLENGE_SCORES) :]:
         median = statistics(measured(results, measure)).median
         cells.append("" if math.isnan(median) else f"{round(median, 2) + 0.0:.2f}")
     return "| " + " | ".join([*cells, best, experts]) + " |"

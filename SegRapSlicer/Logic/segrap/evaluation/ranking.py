@@ -1,0 +1,138 @@
+"""Several methods on the same cases, ranked as the SegRap challenge ranked its teams.
+
+For every structure and each of DSC and NSD the methods are ranked by their mean over cases; a method's score is the
+mean of its ranks divided by the number of methods (the smaller, the better). Beside that stands a ranking with ties: a
+method ranks behind another one only where the difference is significant. The challenge does not name its test; here it
+is the two-sided Wilcoxon signed-rank test of the paired cases at 5 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from segrap.errors import InputError
+from segrap.evaluation.comparison import Comparison
+from segrap.evaluation.score_tables import CHALLENGE_SCORES, measured, write_csv
+from segrap.writing import replacing
+
+_SIGNIFICANCE = 0.05
+
+
+class Rank(NamedTuple):
+    """One method on one structure and score: mean over cases (0 to 1), rank from 1 (equal means share the mean of their
+    ranks), and rank with ties (1 + the number of methods that are significantly better)."""
+
+    method: str
+    structure: str
+    score: str
+    mean: float
+    rank: float
+    tied_rank: int
+
+
+class Standing(NamedTuple):
+    """One method over all structures and both scores; the score and its tied form lie between 1 / n and 1."""
+
+    method: str
+    mean_rank: float
+    score: float
+    tied_mean_rank: float
+    tied_score: float
+
+
+def rank(comparisons: Mapping[str, Comparison]) -> tuple[Rank, ...]:
+    """Rank methods, given by name, that were compared with the same reference.
+
+    Raises InputError when they were not scored on the same cases and structures.
+    """
+    scored = {name: [(one.case, one.structure) for one in found.results] for name, found in comparisons.items()}
+    for (first, one), (second, other) in pairwise(scored.items()):
+        if one != other:
+            raise InputError(f"{first} and {second} were not scored on the same cases and structures.")
+    ranks = []
+    for structure in next(iter(comparisons.values())).structures:
+        for score in CHALLENGE_SCORES:
+            values = {name: measured(found.of(structure), score) for name, found in comparisons.items()}
+            ranks += _ranked(structure, score, values)
+    return tuple(ranks)
+
+
+def _ranked(structure: str, score: str, values: Mapping[str, Sequence[float]]) -> list[Rank]:
+    from scipy.stats import rankdata
+
+    means = {name: float(np.mean(of_cases)) for name, of_cases in values.items()}
+    ranks = rankdata([-mean for mean in means.values()])
+    return [
+        Rank(
+            method=name,
+            structure=structure,
+            score=score,
+            mean=means[name],
+            rank=float(ranks[number]),
+            tied_rank=1 + sum(means[other] > means[name] and _differ(values[other], values[name]) for other in values),
+        )
+        for number, name in enumerate(values)
+    ]
+
+
+def _differ(a: Sequence[float], b: Sequence[float]) -> bool:
+    """True when the paired values differ significantly."""
+    from scipy.stats import wilcoxon
+
+    return bool(np.any(np.asarray(a) != np.asarray(b))) and float(wilcoxon(a, b).pvalue) < _SIGNIFICANCE
+
+
+def standings(ranks: Sequence[Rank]) -> tuple[Standing, ...]:
+    """The methods over all structures and both scores, best first."""
+    methods = list(dict.fromkeys(one.method for one in ranks))
+    found = []
+    for method in methods:
+        mean_rank = float(np.mean([one.rank for one in ranks if one.method == method]))
+        tied = float(np.mean([one.tied_rank for one in ranks if one.method == method]))
+        found.append(Standing(method, mean_rank, mean_rank / len(methods), tied, tied / len(methods)))
+    return tuple(sorted(found, key=lambda standing: standing.mean_rank))
+
+
+def write_ranking_csv(ranks: Sequence[Rank], path: str | Path) -> None:
+    """Write one line per method, structure and score. Raises OutputError; nothing partial is left behind."""
+    rows = [
+        [one.method, one.structure, one.score, f"{one.mean:.4f}", f"{one.rank:g}", str(one.tied_rank)] for one in ranks
+    ]
+    write_csv(path, ["method", "structure", "score", "mean", "rank", "rank_with_ties"], rows)
+
+
+def write_ranking_markdown(ranks: Sequence[Rank], path: str | Path) -> None:
+    """Write the standings, and the mean DSC and NSD of every method per structure. Raises OutputError."""
+    order = standings(ranks)
+    cells = {(one.method, one.structure, one.score): one.mean for one in ranks}
+    lines = [
+        "# Ranking",
+        "",
+        "| place | method | mean rank | score | mean rank with ties | score with ties |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for one in order:
+        place = 1 + sum(other.mean_rank < one.mean_rank - 1e-9 for other in order)
+        lines.append(
+            f"| {place} | {one.method} | {one.mean_rank:.2f} | {one.score:.4f} | {one.tied_mean_rank:.2f} "
+            f"| {one.tied_score:.4f} |"
+        )
+    lines += ["", "Score: mean rank over structures, DSC and NSD, divided by the number of methods."]
+    lines += [f"With ties: significant differences only (Wilcoxon signed-rank test, {_SIGNIFICANCE:.0%})."]
+    for score in CHALLENGE_SCORES:
+        lines += ["", f"## {score.upper()}, per cent, mean over cases", ""]
+        lines += ["| structure | " + " | ".join(one.method for one in order) + " |", "|---|" + "---:|" * len(order)]
+        for structure in dict.fromkeys(one.structure for one in ranks):
+            means = [cells[one.method, structure, score] for one in order]
+            shown = [
+                f"**{100 * mean:.2f}**" if math.isclose(mean, max(means)) else f"{100 * mean:.2f}" for mean in means
+            ]
+            lines.append(f"| {structure} | " + " | ".join(shown) + " |")
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,172 @@
+"""The tables of `segrap evaluate`: every score, the summary beside published results, and the ranking of methods."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_cases import PREDICTION, REFERENCE, as_masks, drawn, folder_of_cases
+
+from segrap.errors import InputError, UsageError
+from segrap.evaluation.comparison import Comparison, Result, compare
+from segrap.evaluation.evaluate import evaluate
+from segrap.evaluation.metrics import Scores
+from segrap.evaluation.ranking import rank, standings
+from segrap.evaluation.score_tables import groups, statistics
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    return as_masks(drawn(REFERENCE), tmp_path / "reference")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_score_table_has_one_line_per_case_and_structure(tmp_path: Path, reference: Path):
+    evaluate([as_masks(drawn(PREDICTION), tmp_path / "p")], reference, tmp_path / "out")
+    lines = read_csv(tmp_path / "out" / "scores.csv")
+    assert [line["structure"] for line in lines] == ["Chiasm", "Parotid_L", "Larynx", "GTVp"]
+    larynx = next(line for line in lines if line["structure"] == "Larynx")
+    overlap, sizes = 4 * 11 * 12, 4 * 12 * 12 + 4 * 11 * 14
+    assert larynx["dsc"] == f"{round(2 * overlap / sizes, 4):.4f}"
+    assert (larynx["nsd_tolerance_mm"], larynx["state"]) == ("2", "scored")
+    assert float(larynx["reference_cc"]) == pytest.approx(4 * 12 * 12 * 0.75**2 * 3 / 1000, abs=1e-4)
+
+
+def test_what_cannot_be_measured_is_an_empty_cell(tmp_path: Path, reference: Path):
+    only = {"Larynx": REFERENCE["Larynx"]}
+    evaluate([as_masks(drawn(only), tmp_path / "p")], reference, tmp_path / "out")
+    chiasm = next(line for line in read_csv(tmp_path / "out" / "scores.csv") if line["structure"] == "Chiasm")
+    assert (chiasm["dsc"], chiasm["hd95_mm"], chiasm["state"]) == ("0.0000", "", "structure missing")
+
+
+def test_the_same_contours_give_the_same_files(tmp_path: Path, reference: Path):
+    prediction = as_masks(drawn(PREDICTION), tmp_path / "p")
+    for name in ("first", "second"):
+        evaluate([prediction], reference, tmp_path / name)
+    for name in ("scores.csv", "summary.csv", "summary.md"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_the_summary_averages_the_rounded_scores_of_the_cases(tmp_path: Path):
+    names = "ab"
+    folder_of_cases(tmp_path / "r", names)
+    as_masks(drawn(PREDICTION), tmp_path / "p" / "a")
+    as_masks(drawn(REFERENCE), tmp_path / "p" / "b")
+    evaluate([tmp_path / "p"], tmp_path / "r", tmp_path / "out")
+    per_case = [float(one["dsc"]) for one in read_csv(tmp_path / "out" / "scores.csv") if one["structure"] == "Larynx"]
+    summary = read_csv(tmp_path / "out" / "summary.csv")
+    line = next(one for one in summary if (one["structure"], one["measure"]) == ("Larynx", "dsc"))
+    assert line["mean"] == f"{sum(per_case) / 2:.4f}"
+    assert line["sd"] == f"{abs(per_case[0] - per_case[1]) / math.sqrt(2):.4f}"
+    assert line["n"] == "2"
+
+
+def test_statistics_leave_out_what_is_not_there():
+    found = statistics([1.0, math.nan, 3.0, 5.0, 7.0])
+    assert (found.n, found.mean, found.median, found.lower_quartile, found.upper_quartile) == (4, 4.0, 4.0, 2.5, 5.5)
+
+
+def test_organs_and_targets_are_pooled_apart(tmp_path: Path, reference: Path):
+    pooled = groups(compare(as_masks(drawn(PREDICTION), tmp_path / "p"), reference))
+    assert {group: {one.structure for one in results} for group, results in pooled.items()} == {
+        "Organs": {"Chiasm", "Larynx", "Parotid_L"},
+        "Targets": {"GTVp"},
+    }
+
+
+def test_the_summary_for_people_stands_beside_published_scores(tmp_path: Path, reference: Path):
+    without = {name: box for name, box in PREDICTION.items() if name != "Chiasm"}
+    evaluate([as_masks(drawn(without), tmp_path / "p")], reference, tmp_path / "out")
+    text = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "Structures without a prediction, scored 0: Chiasm (reference)." in text
+    parotid = next(line for line in text.splitlines() if line.startswith("| Parotid_L"))
+    assert parotid.endswith("| 90.26 ± 4.41 | 86.0 |")
+    assert "| Organs | nnU-Net baseline | 84.65 ± 9.95 |" in text
+
+
+def test_the_as_run_tolerances_reach_the_scores(tmp_path: Path, reference: Path):
+    found = compare(as_masks(drawn(PREDICTION), tmp_path / "p"), reference, "2023-test-as-run")
+    assert found.of("Larynx")[0].scores.tolerance_mm == 1.0
+
+
+def test_a_failed_evaluation_leaves_no_folder_behind(tmp_path: Path, reference: Path):
+    with pytest.raises(InputError):
+        evaluate([tmp_path / "nowhere"], reference, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --- ranking ---
+
+
+def method(dsc_of_cases: dict[str, list[float]]) -> Comparison:
+    """A method with these DSC per structure and case; NSD is half of it."""
+    nan = math.nan
+    results = tuple(
+        Result(f"case {number}", name, "scored", Scores(1.0, dsc, dsc / 2, nan, nan, 1.0, 1.0, 0.0, 0.0, 0.0))
+        for name, values in dsc_of_cases.items()
+        for number, dsc in enumerate(values)
+    )
+    cases = tuple(dict.fromkeys(result.case for result in results))
+    return Comparison(results, "published", cases, (), (), (), ())
+
+
+MANY = np.linspace(0.6, 0.8, 12)
+
+
+def test_methods_are_ranked_by_structure_and_score_and_averaged():
+    ranks = rank(
+        {
+            "good": method({"Brain": [0.9], "Chiasm": [0.5]}),
+            "fair": method({"Brain": [0.8], "Chiasm": [0.6]}),
+            "poor": method({"Brain": [0.7], "Chiasm": [0.4]}),
+        }
+    )
+    found = {one.method: (one.mean_rank, one.score) for one in standings(ranks)}
+    assert found == {"good": (1.5, 0.5), "fair": (1.5, 0.5), "poor": (3.0, 1.0)}
+
+
+def test_equal_means_share_the_mean_of_their_ranks():
+    ranks = rank({"one": method({"Brain": [0.9]}), "other": method({"Brain": [0.9]})})
+    assert {one.rank for one in ranks} == {1.5}
+
+
+def test_a_small_but_steady_difference_is_no_tie():
+    ranks = rank({"better": method({"Brain": list(MANY + 0.01)}), "worse": method({"Brain": list(MANY)})})
+    assert {one.method: one.tied_rank for one in ranks} == {"better": 1, "worse": 2}
+
+
+def test_a_difference_that_may_be_chance_is_a_tie():
+    wavering = MANY + np.where(np.arange(12) % 2, 0.02, -0.018)
+    ranks = rank({"better": method({"Brain": list(wavering)}), "worse": method({"Brain": list(MANY)})})
+    assert {one.method: one.rank for one in ranks} == {"better": 1.0, "worse": 2.0}
+    assert {one.tied_rank for one in ranks} == {1}
+
+
+def test_methods_scored_on_different_cases_are_not_ranked():
+    with pytest.raises(InputError, match="a and b were not scored on the same cases"):
+        rank({"a": method({"Brain": [0.9]}), "b": method({"Brain": [0.9, 0.8]})})
+
+
+def test_several_predictions_come_out_in_a_folder_each_and_ranked(tmp_path: Path, reference: Path):
+    methods = [as_masks(drawn(boxes), tmp_path / name) for name, boxes in (("off", PREDICTION), ("exact", REFERENCE))]
+    _, files = evaluate(methods, reference, tmp_path / "out")
+    assert {str(file.relative_to(tmp_path / "out")) for file in files} == {
+        "ranking.csv",
+        "ranking.md",
+        *(f"{name}/{table}" for name in ("off", "exact") for table in ("scores.csv", "summary.csv", "summary.md")),
+    }
+    text = (tmp_path / "out" / "ranking.md").read_text(encoding="utf-8")
+    assert text.index("| 1 | exact |") < text.index("| 2 | off |")
+
+
+def test_two_predictions_of_one_name_are_refused(tmp_path: Path, reference: Path):
+    methods = [as_masks(drawn(PREDICTION), tmp_path / parent / "same") for parent in "ab"]
+    with pytest.raises(UsageError, match="one name"):
+        evaluate(methods, reference, tmp_path / "out")
