@@ -204,7 +204,7 @@ def test_an_image_of_air_gives_no_contours(model: Model) -> None:
     assert not run(model, [np.full((18, 60, 56), -1000, dtype=np.int16)] * 2).any()
 
 
-# Orientation
+# Orientation and number types
 
 
 def test_a_model_trained_on_ras_arrays_sees_the_patient_turned(tmp_path: Path, images: list[np.ndarray]) -> None:
@@ -212,6 +212,10 @@ def test_a_model_trained_on_ras_arrays_sees_the_patient_turned(tmp_path: Path, i
     ras = read_model(write_model_folder(tmp_path / "ras", plans={"image_reader_writer": "NibabelIOWithReorient"}))
     turned = [image[:, ::-1, ::-1] for image in images]
     assert np.array_equal(run(ras, images, skip_air=False), run(lps, turned, skip_air=False)[:, :, ::-1, ::-1])
+
+
+def test_labels_do_not_depend_on_the_number_type_of_the_image(model: Model, images: list[np.ndarray]) -> None:
+    assert np.array_equal(run(model, [image.astype(np.float64) for image in images]), run(model, images))
 
 
 # Steps of resampling
