@@ -47,10 +47,11 @@ def installed() -> list[str]:
 
 def test_a_folder_is_copied_without_what_only_training_needs(folder: Path) -> None:
     (folder / "fold_0" / "checkpoint_best.pth").write_bytes(b"x")
+    (folder / "MODEL_CARD.md").write_text("How it was measured")
     model = install(folder)
     assert model.folder == user_folder() / "Neck 2"
     files = {path.relative_to(model.folder).as_posix() for path in model.folder.rglob("*") if path.is_file()}
-    assert files == {"dataset.json", "plans.json", "segrap.json", "fold_0/checkpoint_final.pth"}
+    assert files == {"dataset.json", "plans.json", "segrap.json", "MODEL_CARD.md", "fold_0/checkpoint_final.pth"}
     assert installed() == ["Neck 2"]
 
 

@@ -183,7 +183,7 @@ def _fetch(source: str | Path, sha256: str | None, scratch: Path) -> tuple[Path,
 def _copy(folder: Path, target: Path) -> Path:
     """Copy only the files that make a model: training leaves others, some very large."""
     target.mkdir()
-    for pattern in ("dataset.json", "plans.json", "segrap.json", "LICEN[CS]E*", "README*", f"fold_*/{CHECKPOINT}"):
+    for pattern in ("dataset.json", "plans.json", "segrap.json", "LICEN[CS]E*", "*.md", f"fold_*/{CHECKPOINT}"):
         for path in folder.glob(pattern):
             if path.is_file():
                 (target / path.relative_to(folder)).parent.mkdir(exist_ok=True)
