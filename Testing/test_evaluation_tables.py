@@ -17,6 +17,8 @@ from segrap.evaluation.metrics import Scores
 from segrap.evaluation.ranking import rank, standings
 from segrap.evaluation.score_tables import groups, statistics
 
+TABLES = ("scores.csv", "summary.csv", "summary.md", "summary.tex", "summary.html")
+
 
 @pytest.fixture
 def reference(tmp_path: Path) -> Path:
@@ -50,7 +52,7 @@ def test_the_same_contours_give_the_same_files(tmp_path: Path, reference: Path):
     prediction = as_masks(drawn(PREDICTION), tmp_path / "p")
     for name in ("first", "second"):
         evaluate([prediction], reference, tmp_path / name)
-    for name in ("scores.csv", "summary.csv", "summary.md"):
+    for name in TABLES:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
@@ -88,7 +90,25 @@ def test_the_summary_for_people_stands_beside_published_scores(tmp_path: Path, r
     assert "Structures without a prediction, scored 0: Chiasm (reference)." in text
     parotid = next(line for line in text.splitlines() if line.startswith("| Parotid_L"))
     assert parotid.endswith("| 90.26 ± 4.41 | 86.0 |")
-    assert "| Organs | nnU-Net baseline | 84.65 ± 9.95 |" in text
+    assert "| nnU-Net baseline | Organs | 84.65 ± 9.95 |" in text
+
+
+def test_latex_and_html_hold_the_cells_of_the_markdown(tmp_path: Path, reference: Path):
+    evaluate([as_masks(drawn(PREDICTION), tmp_path / "p")], reference, tmp_path / "out")
+    text, tex, page = ((tmp_path / "out" / f"summary.{ending}").read_text("utf-8") for ending in ("md", "tex", "html"))
+    parotid = next(line for line in text.splitlines() if line.startswith("| Parotid_L"))
+    cells = [cell.strip() for cell in parotid.strip("|").split("|")]
+    escaped = [cell.replace("_", r"\_").replace("±", r"$\pm$").replace("–", "--") for cell in cells]
+    assert " & ".join(escaped) + r" \\" in tex.splitlines()
+    assert "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" in page.splitlines()
+
+
+def test_the_page_is_well_formed_whatever_a_case_is_called(tmp_path: Path, reference: Path):
+    as_masks(drawn({"Larynx": REFERENCE["Larynx"]}), tmp_path / "p")
+    reference.rename(tmp_path / "a & <b>")
+    evaluate([tmp_path / "p"], tmp_path / "a & <b>", tmp_path / "out")
+    assert "Chiasm (a &amp; &lt;b&gt;)" in (tmp_path / "out" / "summary.html").read_text("utf-8")
+    assert r"Chiasm (a \& <b>)" in (tmp_path / "out" / "summary.tex").read_text("utf-8")
 
 
 def test_the_as_run_tolerances_reach_the_scores(tmp_path: Path, reference: Path):
@@ -160,7 +180,7 @@ def test_several_predictions_come_out_in_a_folder_each_and_ranked(tmp_path: Path
     assert {str(file.relative_to(tmp_path / "out")) for file in files} == {
         "ranking.csv",
         "ranking.md",
-        *(f"{name}/{table}" for name in ("off", "exact") for table in ("scores.csv", "summary.csv", "summary.md")),
+        *(f"{name}/{table}" for name in ("off", "exact") for table in TABLES),
     }
     text = (tmp_path / "out" / "ranking.md").read_text(encoding="utf-8")
     assert text.index("| 1 | exact |") < text.index("| 2 | off |")

@@ -9,7 +9,8 @@ from segrap.errors import UsageError
 from segrap.evaluation.comparison import Comparison, compare
 from segrap.evaluation.metrics import ToleranceProfile
 from segrap.evaluation.ranking import rank, write_ranking_csv, write_ranking_markdown
-from segrap.evaluation.score_tables import write_scores_csv, write_summary_csv, write_summary_markdown
+from segrap.evaluation.score_tables import write_scores_csv, write_summary_csv
+from segrap.evaluation.summary import summary_of, write_summary
 from segrap.progress import Progress, ProgressCallback
 from segrap.writing import replacing_folder
 
@@ -23,8 +24,9 @@ def evaluate(
 ) -> tuple[dict[str, Comparison], list[Path]]:
     """Compare the contours of one or several methods with reference contours and write the tables into `output`.
 
-    One method: scores.csv, summary.csv, summary.md. Several: these in a folder per method, and ranking.csv and
-    ranking.md. Methods are called as the last part of their path. Returns the comparisons and the files written.
+    One method: scores.csv, summary.csv, and for people summary.md, .tex and .html. Several: these in a folder per
+    method, and ranking.csv and ranking.md. Methods are called as the last part of their path. Returns the comparisons
+    and the files written.
 
     Raises InputError (see `comparison.compare`), UsageError when two methods have one name, OutputError; then nothing
     of it is in `output`.
@@ -43,7 +45,7 @@ def evaluate(
             place.mkdir(exist_ok=True)
             write_scores_csv(comparison, place / "scores.csv")
             write_summary_csv(comparison, place / "summary.csv")
-            write_summary_markdown(comparison, place / "summary.md")
+            write_summary(summary_of(comparison), place)
         if ranks:
             write_ranking_csv(ranks, folder / "ranking.csv")
             write_ranking_markdown(ranks, folder / "ranking.md")

@@ -1,4 +1,4 @@
-"""Scores as tables: every result in a CSV, per structure in a CSV and in Markdown beside what others reached.
+"""Scores as tables of numbers: every result, and statistics per structure, as CSV and for JSON.
 
 Numbers are rounded once, on writing, in a fixed form: the same contours give the same files to the last digit. DSC and
 NSD are the exception, rounded to 4 decimals per case before any averaging, as the challenge does.
@@ -17,7 +17,6 @@ import numpy as np
 from segrap import anatomy
 from segrap.evaluation.comparison import Comparison, Result
 from segrap.evaluation.metrics import challenge_rounding
-from segrap.evaluation.published import STRUCTURES, TEAMS
 from segrap.writing import replacing
 
 MEASURES = (
@@ -131,7 +130,7 @@ def write_summary_csv(comparison: Comparison, path: str | Path) -> None:
     }.items():
         for measure in MEASURES:
             found = statistics(measured(results, measure))
-            rows.append([name, measure, str(found.n), str(_missing(results)), *map(_number, found[1:])])
+            rows.append([name, measure, str(found.n), str(count_missing(results)), *map(_number, found[1:])])
     write_csv(path, header, rows)
 
 
@@ -148,92 +147,6 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{round(value, 4) + 0.0:.4f}"
 
 
-def _missing(results: Iterable[Result]) -> int:
+def count_missing(results: Iterable[Result]) -> int:
+    """How many results stand for something that was not handed in."""
     return sum(result.state != "scored" for result in results)
-
-
-def write_summary_markdown(comparison: Comparison, path: str | Path) -> None:
-    """Write the summary for people: what was compared and what was missing, the scores, and what others reached.
-
-    Raises OutputError; nothing partial is left behind.
-    """
-    with replacing(path) as temporary:
-        temporary.write_text("\n".join(_markdown(comparison)) + "\n", encoding="utf-8")
-
-
-def _markdown(comparison: Comparison) -> Iterable[str]:
-    n_cases = len(comparison.cases)
-    yield "# Agreement of contours"
-    yield ""
-    yield (
-        f"{n_cases} case{'s' * (n_cases != 1)}, {len(comparison.structures)} structures. "
-        f"NSD tolerances: {comparison.tolerances}."
-    )
-    yield ""
-    yield from _lists(comparison)
-    yield "## Per structure"
-    yield ""
-    yield "DSC and NSD in per cent: mean ± SD over cases, median (quartiles). Distances, volumes and lengths: median."
-    yield ""
-    yield (
-        "| structure | n | DSC mean ± SD | DSC median | NSD mean ± SD | NSD median | HD95 mm | mean distance mm "
-        "| volume difference cc | % | added path mm | best team DSC | two experts DSC |"
-    )
-    yield "|---|" + "---:|" * 12
-    for name in comparison.structures:
-        published = STRUCTURES[name]
-        experts = "" if published.experts_dsc is None else f"{published.experts_dsc:.1f}"
-        best = f"{published.best_dsc:.2f} ± {published.best_sd:.2f}"
-        yield _row(name, comparison.of(name), best, experts)
-    for group, results in groups(comparison).items():
-        best_of_all = next(team for team in TEAMS if team.group == group)
-        yield _row(f"**{group}**", results, f"{best_of_all.dsc:.2f} ± {best_of_all.sd:.2f}", "")
-    yield ""
-    yield "## The challenge's test set"
-    yield ""
-    yield "| group | team | DSC mean ± SD |"
-    yield "|---|---|---:|"
-    for team in TEAMS:
-        yield f"| {team.group} | {team.team} | {team.dsc:.2f} ± {team.sd:.2f} |"
-    yield ""
-    yield from _NOTES
-
-
-_NOTES = (
-    "Scores of the challenge are from its 60 test cases and compare with yours only on those. Its figures list the "
-    "organs in another order than their numbers; here the numbers stand beside the structures of their channels. Its "
-    "test applied the 2 mm and 3 mm tolerances to MiddleEar_R and Mandible_L by mistake: compare NSD with it under "
-    "`--tolerances 2023-test-as-run` only.",
-    "",
-    "Two experts: median Dice between two raters on 35 other scans (google-deepmind/tcia-ct-scan-dataset), whose "
-    "definitions of the organs differ from SegRap's; the mandible is one organ there, and the eye the orbit.",
-    "",
-    "What was not handed in counts as DSC 0 and NSD 0. Two empty contours agree fully (1 and 1). Distances leave out "
-    "cases in which a contour is empty. SD: of the sample. Added path: length of the reference's outline farther than "
-    "the tolerance from the prediction's, slice by slice (after Vaassen et al. 2020).",
-)
-
-
-def _lists(comparison: Comparison) -> Iterable[str]:
-    lists = {
-        "Cases without a prediction, scored 0": comparison.missing_cases,
-        "Structures without a prediction, scored 0": comparison.missing_structures,
-        "Predictions without a reference case, not scored": comparison.extra_cases,
-        "Predicted structures without any reference, not scored": comparison.extra_structures,
-    }
-    lines = [f"- {title}: {', '.join(names)}." for title, names in lists.items() if names]
-    lines += [f"- {remark}" for remark in comparison.remarks]
-    yield from ([*lines, ""] if lines else ())
-
-
-def _row(title: str, results: Sequence[Result], best: str, experts: str) -> str:
-    cells = [title, str(len(results)) + (f" ({_missing(results)} missing)" if _missing(results) else "")]
-    for measure in CHALLENGE_SCORES:
-        found = statistics(measured(results, measure))
-        sd = "" if math.isnan(found.sd) else f" ± {100 * found.sd:.2f}"
-        quartiles = f"({100 * found.lower_quartile:.2f}–{100 * found.upper_quartile:.2f})"
-        cells += [f"{100 * found.mean:.2f}{sd}", f"{100 * found.median:.2f} {quartiles}"]
-    for measure in MEASURES[len(CHALLENGE_SCORES) :]:
-        median = statistics(measured(results, measure)).median
-        cells.append("" if math.isnan(median) else f"{round(median, 2) + 0.0:.2f}")
-    return "| " + " | ".join([*cells, best, experts]) + " |"
