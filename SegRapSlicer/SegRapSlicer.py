@@ -1,0 +1,386 @@
+"""The SegRapSlicer module of 3D Slicer: the panel and its wiring. All work is done by the package `segrap` beside it.
+
+From Slicer's Python console, without the panel:
+
+    segmentation = SegRapSlicer.SegRapSlicerLogic().autoContour(nonContrastVolume, contrastVolume, model="MyModel")
+"""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import qt
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+LOGIC_FOLDER = str(Path(__file__).resolve().parent / "Logic")
+if LOGIC_FOLDER not in sys.path:
+    sys.path.insert(0, LOGIC_FOLDER)
+
+from SegRapSlicerLib.model_choice import ModelChoice, why_not
+from SegRapSlicerLib.requirements import ensure_requirements
+from SegRapSlicerLib.structures_list import StructuresList
+
+from segrap import anatomy
+from segrap.background import BackgroundContouring, Outcome, Scan
+from segrap.errors import Cancelled, InputError, SegRapError
+from segrap.progress import Progress
+from segrap.scene import fill_segmentation
+from segrap.scene_volumes import add_volume, describe_pair, find_pair, image_of_volume, place_beside, series_uid
+
+POLL_MILLISECONDS = 50
+
+
+class SegRapSlicer(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("SegRapSlicer")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["SegRapSlicer maintainers"]
+        self.parent.helpText = _(
+            "Contours organs at risk and gross tumour volumes for radiotherapy of nasopharyngeal cancer from a "
+            "non-contrast and a contrast CT. For research: every contour must be reviewed by a radiation oncologist."
+        )
+        self.parent.acknowledgementText = _("The structures are those of the SegRap2023 challenge.")
+
+
+@parameterNodeWrapper
+class SegRapSlicerParameterNode:
+    """What the panel shows, kept with the scene.
+
+    skippedStructures: those that the user does not want, so that another model starts with all that it knows.
+    """
+
+    nonContrast: vtkMRMLScalarVolumeNode
+    contrast: vtkMRMLScalarVolumeNode
+    model: str = ""
+    skippedStructures: list[str]
+    segmentation: vtkMRMLSegmentationNode
+
+
+class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel. It shows the parameter node and calls the logic."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._guiTag = None
+        self._card = None
+        self._timer = qt.QTimer()
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/SegRapSlicer.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = SegRapSlicerLogic()
+
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
+        self.ui.swapButton.clicked.connect(self.onSwap)
+        self._models = ModelChoice(self.ui.modelComboBox, self.ui.modelLabel, self.onModelChosen)
+        self.ui.allButton.clicked.connect(lambda: self.tick(anatomy.NAMES))
+        self.ui.organsButton.clicked.connect(lambda: self.tick([one.name for one in anatomy.ORGANS]))
+        self.ui.targetsButton.clicked.connect(lambda: self.tick([one.name for one in anatomy.TARGETS]))
+        self._structures = StructuresList(self.ui.structuresList, self.ui.filterLineEdit, self.onStructuresSkipped)
+        self.ui.autoContourButton.clicked.connect(self.onAutoContourOrCancel)
+        self._timer.interval = POLL_MILLISECONDS
+        self._timer.timeout.connect(self.onTimer)
+        self.enter()
+
+    def cleanup(self):
+        """The application closes or the module is reloaded: the background process ends with it."""
+        self._timer.stop()
+        self.setParameterNode(None)
+        self.removeObservers()
+        self.logic.close()
+
+    def enter(self):
+        self._models.list_models()
+        self.initializeParameterNode()
+
+    def exit(self):
+        self.setParameterNode(None)
+
+    def onReload(self):
+        for name in [name for name in sys.modules if name.split(".")[0] in ("segrap", "SegRapSlicerLib")]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def onSceneStartClose(self, caller=None, event=None):
+        self.setParameterNode(None)
+        if self.logic.running:
+            self.logic.close()
+            self.showIdle(_("The scene was closed; the contouring was cancelled."))
+
+    def onSceneEndClose(self, caller=None, event=None):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self):
+        self.setParameterNode(self.logic.getParameterNode())
+        self.fillInputs()
+
+    def setParameterNode(self, parameterNode):
+        if self._parameterNode:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.show)
+        self._parameterNode = parameterNode
+        if self._parameterNode:
+            self._guiTag = self._parameterNode.connectGui(self.ui)
+            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.show)
+            self.show()
+
+    def onNodeAdded(self, caller=None, event=None):
+        # A node is added before its voxels are read; look at it when whatever adds it is done.
+        qt.QTimer.singleShot(0, self.fillInputs)
+
+    def fillInputs(self):
+        """Choose the CT pair of the scene where nothing is chosen yet."""
+        if not self._parameterNode or self.logic.running:
+            return
+        nonContrast, contrast = find_pair(slicer.mrmlScene)
+        if nonContrast and not self._parameterNode.nonContrast:
+            self._parameterNode.nonContrast = nonContrast
+        if contrast and not self._parameterNode.contrast and self._parameterNode.nonContrast == nonContrast:
+            self._parameterNode.contrast = contrast
+
+    def show(self, caller=None, event=None):
+        """Bring everything that the parameter node's own connections do not show up to date."""
+        if not self._parameterNode:
+            return
+        node = self._parameterNode
+        self._card = self._models.show(node.model)
+        self._structures.show(self._card.structures if self._card else (), node.skippedStructures)
+        try:
+            self.ui.inputsLabel.text = describe_pair(node.nonContrast, node.contrast)
+            fault = why_not(self._card, node.contrast, self._structures.wanted)
+        except InputError as error:
+            self.ui.inputsLabel.text = fault = str(error)
+        self.ui.swapButton.enabled = bool(node.contrast) and not self.logic.running
+        self.ui.autoContourButton.enabled = self.logic.running or not fault
+        self.ui.autoContourButton.toolTip = fault or _("Contour the ticked structures in a background process.")
+
+    def tick(self, names):
+        """Want these structures and no others."""
+        self._parameterNode.skippedStructures = [name for name in anatomy.NAMES if name not in set(names)]
+
+    def onStructuresSkipped(self, names):
+        self._parameterNode.skippedStructures = names
+
+    def onModelChosen(self, name):
+        self._parameterNode.model = name
+
+    def onSwap(self):
+        nonContrast, contrast = self._parameterNode.nonContrast, self._parameterNode.contrast
+        self._parameterNode.nonContrast = contrast
+        self._parameterNode.contrast = nonContrast
+
+    def onAutoContourOrCancel(self):
+        if self.logic.running:
+            self.ui.autoContourButton.enabled = False
+            self.ui.statusLabel.text = _("Cancelling...")
+            self.logic.cancel()
+            return
+        node = self._parameterNode
+        try:
+            ensure_requirements(self.resourcePath("requirements.txt"))
+            self.logic.start(
+                node.nonContrast,
+                node.contrast if self._card.wants_pair else None,
+                model=self._card.entry.folder,
+                structures=self._structures.wanted,
+            )
+        except SegRapError as error:
+            self.showIdle(str(error))
+            slicer.util.errorDisplay(str(error))
+            return
+        self.ui.autoContourButton.text = _("Cancel")
+        self.ui.progressBar.value = 0
+        self.ui.progressBar.visible = True
+        self.ui.statusLabel.text = _("Starting the background process")
+        self.show()
+        self._timer.start()
+
+    def onTimer(self):
+        if not self.logic.running:
+            self._timer.stop()
+            return
+        try:
+            segmentation = self.logic.poll()
+        except Cancelled:
+            self.showIdle(_("Cancelled. Nothing was changed."))
+        except SegRapError as error:
+            self.showIdle(str(error))
+            slicer.util.errorDisplay(str(error))
+        else:
+            if segmentation:
+                if self._parameterNode:
+                    self._parameterNode.segmentation = segmentation
+                self.showIdle(" ".join([_("Done. Review every contour before it is used."), *self.logic.remarks]))
+            elif self.logic.progress:
+                progress = self.logic.progress
+                self.ui.progressBar.value = round(100 * progress.fraction)
+                details = f": {progress.message}" if progress.message else ""
+                self.ui.statusLabel.text = f"{progress.stage}{details}"
+
+    def showIdle(self, message):
+        self._timer.stop()
+        self.ui.autoContourButton.text = _("Auto-contour")
+        self.ui.progressBar.visible = False
+        self.ui.statusLabel.text = message
+        self.ui.logTextEdit.plainText = self.logic.log
+        self.show()
+
+
+class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
+    """Everything the panel does, for scripts too."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        self._contouring = BackgroundContouring(shutil.which("PythonSlicer") or sys.executable)
+        self._inputs = ()
+        self.progress = None
+        self.remarks = ()
+        self.findings = ()
+
+    def getParameterNode(self):
+        return SegRapSlicerParameterNode(super().getParameterNode())
+
+    @property
+    def running(self):
+        return self._contouring.running
+
+    @property
+    def log(self):
+        """What the background process told."""
+        return self._contouring.log
+
+    def start(self, nonContrast, contrast=None, model=None, structures=None, device="auto", allowDemoModel=False):
+        """Begin a job in the background process; call `poll` until it gives a segmentation or raises.
+
+        Raises InputError (a volume that cannot be used), UsageError (a job is running), ResourceError, OutputError.
+        """
+        nodes = [node for node in (nonContrast, contrast) if node]
+        scans = [Scan(image_of_volume(node), node.GetName(), series_uid(node)) for node in nodes]
+        self._contouring.start(
+            *scans, model=model, structures=structures, device=device, allow_demo_model=allowDemoModel
+        )
+        self._inputs = tuple(nodes)
+        self.progress = None
+
+    def poll(self):
+        """The new vtkMRMLSegmentationNode when the job is done, None while it runs. Raises its SegRapError."""
+        gone = [node.GetName() for node in self._inputs if not slicer.mrmlScene.IsNodePresent(node)]
+        if gone and self.running:
+            self.close()
+            raise InputError(f"{gone[0]} was removed from the scene; its contouring was cancelled.")
+        for event in self._contouring.poll():
+            if isinstance(event, Progress):
+                self.progress = event
+            elif isinstance(event, Outcome):
+                return self._addSegmentation(event)
+            else:
+                raise event
+        return None
+
+    def _addSegmentation(self, outcome):
+        self.remarks, self.findings = outcome.remarks, outcome.findings
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        node.CreateDefaultDisplayNodes()
+        fill_segmentation(node, outcome.contours)
+        place_beside(node, self._inputs[0])
+        return node
+
+    def cancel(self):
+        """Ask for the end of the job; `poll` raises Cancelled within a second."""
+        self._contouring.cancel()
+
+    def close(self):
+        """End the background process and what it is doing, at once."""
+        self._contouring.close()
+        self._inputs = ()
+
+    def autoContour(self, ncct, cect=None, model=None, structures=None, device="auto", allowDemoModel=False, wait=True):
+        """Contour one CT or a pair and return the new segmentation node.
+
+        ncct, cect: vtkMRMLScalarVolumeNode. model: name or folder; the one that suits best if None. structures: SegRap
+        names, or OARs, GTVs, all; what the model knows if None. device: auto, cpu, cuda or cuda:N.
+        wait: False returns None at once; call `poll` from then on.
+        Raises one of segrap.errors, whose message says what to do.
+        """
+        names = None if structures is None else anatomy.choose(structures)
+        self.start(ncct, cect, model, names, device, allowDemoModel)
+        node = None
+        while wait and not node:
+            node = self.poll()
+            slicer.app.processEvents()
+            time.sleep(POLL_MILLISECONDS / 1000)
+        return node
+
+
+class SegRapSlicerTest(ScriptedLoadableModuleTest):
+    """Runs in Slicer (Reload and Test, ctest): the road from a made-up patient to contours, and a cancelled job."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        for test in (self.test_made_up_patient_is_contoured, self.test_cancelled_job_leaves_the_scene_as_it_was):
+            self.setUp()
+            test()
+
+    def test_made_up_patient_is_contoured(self):
+        self.delayDisplay("Contouring a made-up patient")
+        ncct, cect = addMadeUpPatient(spacing_mm=(4.0, 4.0, 6.0))
+        logic = SegRapSlicerLogic()
+        segmentation = logic.autoContour(ncct, cect, structures=["Mandible", "GTVp"])
+        logic.close()
+        segments = segmentation.GetSegmentation()
+        self.assertEqual(list(segments.GetSegmentIDs()), ["Mandible", "GTVp"])
+        mandible = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "Mandible", ncct)
+        self.assertGreater(mandible.sum(), 0)
+
+    def test_cancelled_job_leaves_the_scene_as_it_was(self):
+        self.delayDisplay("Cancelling a job")
+        ncct, cect = addMadeUpPatient(spacing_mm=(4.0, 4.0, 6.0))
+        nodes = slicer.mrmlScene.GetNumberOfNodes()
+        logic = SegRapSlicerLogic()
+        logic.autoContour(ncct, cect, wait=False)
+        logic.cancel()
+        with self.assertRaises(Cancelled):
+            while True:
+                logic.poll()
+                time.sleep(POLL_MILLISECONDS / 1000)
+        logic.close()
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), nodes)
+
+
+def addMadeUpPatient(seed=1, spacing_mm=(1.0, 1.0, 3.0)):
+    """Add the two CTs of a made-up patient to the scene; returns (non-contrast, contrast) volume nodes."""
+    from segrap.training.phantom import Phantom
+
+    case = Phantom(seed).render(spacing_mm=spacing_mm)
+    images = {"Made-up patient non-contrast": case.non_contrast, "Made-up patient contrast": case.contrast}
+    return tuple(add_volume(slicer.mrmlScene, image, name) for name, image in images.items())

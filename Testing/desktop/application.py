@@ -1,0 +1,241 @@
+"""The application: one scene, the modules in it, what Slicer's base classes and dialogs do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import sys
+import unittest
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+import slicer
+import slicer.util
+from PySide6 import QtCore, QtWidgets
+
+from desktop import names, parameters, widgets
+
+MODULES = Path(__file__).resolve().parent.parent.parent / "SegRapSlicer"
+
+
+class Application:
+    """What `slicer.app` is asked for."""
+
+    def __init__(self) -> None:
+        self.qt = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+        self.startup: list[Callable[[], None]] = []
+
+    def processEvents(self) -> None:
+        self.qt.processEvents()
+
+    def connect(self, signal: str, slot: Callable[[], None]) -> None:
+        assert signal == "startupCompleted()", signal
+        self.startup.append(slot)
+
+    def testingEnabled(self) -> bool:
+        return False
+
+    def moduleManager(self) -> SimpleNamespace:
+        return SimpleNamespace(connect=lambda *_: None, disconnect=lambda *_: None)
+
+
+class ScriptedLoadableModule:
+    """Base of the class that describes a module."""
+
+    def __init__(self, parent: Any) -> None:
+        self.parent = parent
+        self.moduleName = type(self).__name__
+
+
+class ScriptedLoadableModuleWidget:
+    """Base of a module's panel."""
+
+    def __init__(self, parent: Any) -> None:
+        self.moduleName = type(self).__name__.removesuffix("Widget")
+        self.parent = parent
+        self.layout = parent.layout()
+
+    def setup(self) -> None:
+        pass
+
+    def cleanup(self) -> None:
+        pass
+
+    def resourcePath(self, name: str) -> str:
+        return str(MODULES / "Resources" / name)
+
+    def onReload(self) -> None:
+        slicer.util.reloadScriptedModule(self.moduleName)
+
+
+class ScriptedLoadableModuleLogic:
+    """Base of a module's logic, with its one parameter node per scene."""
+
+    def __init__(self) -> None:
+        self.moduleName = type(self).__name__.removesuffix("Logic")
+
+    def getParameterNode(self) -> Any:
+        scene = slicer.mrmlScene
+        node = scene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
+        if node is None:
+            node = slicer.vtkMRMLScriptedModuleNode()
+            node.SetSingletonTag(self.moduleName)
+            node.SetModuleName(self.moduleName)
+            node.SetName(self.moduleName)
+            node = scene.AddNode(node)
+        elif node.GetAttribute("ModuleName") != self.moduleName:
+            node.SetAttribute("ModuleName", self.moduleName)
+        return node
+
+
+class ScriptedLoadableModuleTest(unittest.TestCase):
+    """Base of a module's self test."""
+
+    def delayDisplay(self, message: str, msec: int = 0) -> None:
+        logging.info(message)
+
+
+class ModuleWidget(QtWidgets.QWidget):
+    """The frame that holds a module's panel, a qSlicerScriptedLoadableModuleWidget in Slicer."""
+
+    isEntered = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        QtWidgets.QVBoxLayout(self)
+        self.resize(480, 760)
+
+    def reload(self) -> None:
+        """Make the module's widget anew, from the class as it now is."""
+        widget = getattr(sys.modules[self._name], f"{self._name}Widget")(self)
+        setattr(slicer.modules, f"{self._name}Widget", widget)
+        widget.setup()
+
+
+class Desktop:
+    """Slicer for a test: `open` a module, `close_scene`, `screenshot`; `dialogs` holds the messages that popped up."""
+
+    def __init__(self) -> None:
+        self.app = Application()
+        self.dialogs: list[str] = []
+        slicer.app = self.app
+        slicer.mrmlScene = slicer.vtkMRMLScene()
+        slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = widgets.QMRMLWidget, widgets.QMRMLNodeComboBox
+        slicer.modules = SimpleNamespace()
+        for name in ("errorDisplay", "warningDisplay", "infoDisplay"):
+            setattr(slicer.util, name, lambda text, **_: self.dialogs.append(text))
+        names.install(widgets.UiLoader, {"ctkCollapsibleButton": widgets.CtkCollapsibleButton})
+        sys.path.insert(0, str(MODULES))  # as Slicer does with every folder of modules
+        for name in ("slicer.util", "SegRapSlicer", "SegRapSlicerLib.structures_list", "SegRapSlicerLib.model_choice"):
+            names.use_properties_as_attributes(name)
+        _give("i18n", tr=lambda text: text, translate=lambda context, text: text)
+        _give("parameterNodeWrapper", parameterNodeWrapper=parameters.parameter_node_wrapper)
+        _give("packaging", load_requirements=_load_requirements, pip_ensure=_pip_ensure)
+        bases = (
+            *(ScriptedLoadableModule, ScriptedLoadableModuleWidget),
+            *(ScriptedLoadableModuleLogic, ScriptedLoadableModuleTest),
+        )
+        _give("ScriptedLoadableModule", __all__=[base.__name__ for base in bases], **{b.__name__: b for b in bases})
+        # In Slicer a plugin of the application gives every new node its place in the subject hierarchy.
+        slicer.mrmlScene.AddObserver(slicer.mrmlScene.NodeAddedEvent, _list_in_hierarchy)
+
+    def open(self, name: str) -> Any:
+        """Load a module and show its panel, as choosing it in Slicer's module selector does; returns its widget."""
+        if not hasattr(slicer.modules, f"{name}Widget"):
+            spec = importlib.util.spec_from_file_location(name, MODULES / f"{name}.py")
+            assert spec and spec.loader
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
+            description = SimpleNamespace(path=str(MODULES / f"{name}.py"))
+            getattr(module, name)(description)
+            parent = ModuleWidget(name)
+            setattr(
+                slicer.modules,
+                name.lower(),
+                SimpleNamespace(path=description.path, widgetRepresentation=lambda: parent),
+            )
+            parent.reload()
+            parent.show()
+        widget = getattr(slicer.modules, f"{name}Widget")
+        widget.enter()
+        self.app.processEvents()
+        return widget
+
+    def close(self, name: str) -> None:
+        """Close the application as far as one module is concerned."""
+        getattr(slicer.modules, f"{name}Widget").cleanup()
+        delattr(slicer.modules, f"{name}Widget")
+
+    def close_scene(self) -> None:
+        """File > Close scene."""
+        slicer.mrmlScene.Clear()
+        self.app.processEvents()
+
+    def wait(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:
+        """Let the application run until something is so; fails when that takes longer."""
+        timer = QtCore.QElapsedTimer()
+        timer.start()
+        while not condition():
+            self.app.qt.processEvents(QtCore.QEventLoop.AllEvents | QtCore.QEventLoop.WaitForMoreEvents, 20)
+            assert timer.elapsed() < seconds * 1000, "waited in vain"
+
+    @contextmanager
+    def longest_gap(self) -> Iterator[list[float]]:
+        """While open, watches how long the event loop stands still; the list then holds the longest gap, seconds."""
+        timer, clock = QtCore.QTimer(), QtCore.QElapsedTimer()
+        gaps, result = [0], [0.0]
+        timer.timeout.connect(lambda: gaps.append(clock.restart()))
+        clock.start()
+        timer.start(5)
+        try:
+            yield result
+        finally:
+            timer.stop()
+            result[0] = max(gaps) / 1000
+
+    def screenshot(self, widget: Any, path: Path) -> None:
+        """A picture of a module's panel."""
+        self.app.processEvents()
+        assert widget.parent.grab().save(str(path))
+
+
+def _give(module: str, **attributes: Any) -> None:
+    made = ModuleType(f"slicer.{module}")
+    made.__spec__ = ModuleSpec(made.__name__, None)
+    vars(made).update(attributes)
+    sys.modules[f"slicer.{module}"] = made
+    setattr(slicer, module, made)
+
+
+def _list_in_hierarchy(scene: Any, event: str) -> None:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    for kind in ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode"):
+        for number in range(scene.GetNumberOfNodesByClass(kind)):
+            node = scene.GetNthNodeByClass(number, kind)
+            if not hierarchy.GetItemByDataNode(node):
+                hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+
+def _load_requirements(path: str) -> list[str]:
+    lines = (line.split("#")[0].strip() for line in Path(path).read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def _pip_ensure(requirements: list[str], requester: str = "") -> None:
+    """Refuses where Slicer would ask the person: tests install nothing."""
+    for requirement in requirements:
+        name = requirement.split(">=")[0]
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise RuntimeError(f"{requester} needs {requirement}") from None

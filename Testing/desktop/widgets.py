@@ -1,0 +1,161 @@
+"""Stand-ins for the few CTK and qMRML widgets that the module's .ui file uses, over the real scene.
+
+Properties and signals are those of Slicer's headers (Libs/MRML/Widgets/qMRMLNodeComboBox.h, qMRMLWidget.h,
+ctkCollapsibleButton.h); only what the module uses is here.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+from PySide6.QtCore import Property, Signal
+from PySide6.QtUiTools import QUiLoader
+from PySide6.QtWidgets import QComboBox, QStyle, QStyleOptionButton, QStylePainter, QWidget
+
+
+class QMRMLWidget(QWidget):
+    """The top-level widget of a module's .ui: hands the scene to the widgets that the .ui connects to it."""
+
+    mrmlSceneChanged = Signal(object)
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self.mrmlSceneChanged.emit(scene)
+
+
+class QMRMLNodeComboBox(QComboBox):
+    """Chooses a node of the scene; follows nodes that come, go and are renamed."""
+
+    currentNodeChanged = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._scene: Any = None
+        self._node_types: list[str] = []
+        self._flags = {"noneEnabled": False}
+        self._filling = False
+        self.currentIndexChanged.connect(self._tell)
+
+    def _get_node_types(self) -> list[str]:
+        return self._node_types
+
+    def _set_node_types(self, types: list[str]) -> None:
+        self._node_types = list(types)
+        self._fill()
+
+    nodeTypes = Property("QStringList", _get_node_types, _set_node_types)
+    noneEnabled = Property(
+        bool, lambda self: self._flags["noneEnabled"], lambda self, value: self._flags.update(noneEnabled=value)
+    )
+    addEnabled = Property(bool, lambda self: False, lambda self, value: None)
+    removeEnabled = Property(bool, lambda self: False, lambda self, value: None)
+    renameEnabled = Property(bool, lambda self: False, lambda self, value: None)
+    showChildNodeTypes = Property(bool, lambda self: True, lambda self, value: None)
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self._scene = scene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
+            scene.AddObserver(event, lambda caller, name: self._fill())
+        self._fill()
+
+    def currentNode(self) -> Any:
+        node_id = self.itemData(self._index())
+        return self._scene.GetNodeByID(node_id) if node_id else None
+
+    def setCurrentNode(self, node: Any) -> None:
+        self._choose(self.findData(node.GetID()) if node else (0 if self._flags["noneEnabled"] else -1))
+
+    def _index(self) -> int:
+        return int(self.property("currentIndex"))
+
+    def _choose(self, index: int) -> None:
+        self.setProperty("currentIndex", index)
+
+    def _fill(self) -> None:
+        if self._scene is None:
+            return
+        before = self.itemData(self._index())
+        self._filling = True
+        self.clear()
+        if self._flags["noneEnabled"]:
+            self.addItem("None", None)
+        for number in range(self._scene.GetNumberOfNodes()):
+            node = self._scene.GetNthNode(number)
+            if any(node.IsA(kind) for kind in self._node_types) and not node.GetHideFromEditors():
+                self.addItem(node.GetName(), node.GetID())
+        found = self.findData(before) if before else -1
+        self._choose(found if found >= 0 else (0 if self._flags["noneEnabled"] else -1))
+        self._filling = False
+        if self.itemData(self._index()) != before:
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self._filling:
+            self.currentNodeChanged.emit(self.currentNode())
+
+
+class CtkCollapsibleButton(QWidget):
+    """A titled box that can be folded."""
+
+    contentsCollapsed = Signal(bool)
+    TITLE_HEIGHT = 26
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._text, self._collapsed = "", False
+        self.setContentsMargins(0, self.TITLE_HEIGHT, 0, 0)
+
+    def _set_text(self, text: str) -> None:
+        self._text = text
+
+    def _set_collapsed(self, collapsed: bool) -> None:
+        self._collapsed = collapsed
+        for child in self.children():
+            if isinstance(child, QWidget):
+                child.setProperty("visible", not collapsed)
+        self.setFixedHeight(self.TITLE_HEIGHT) if collapsed else self.setMaximumHeight(16777215)
+        self.contentsCollapsed.emit(collapsed)
+
+    text = Property(str, lambda self: self._text, _set_text)
+    collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)
+
+    def paintEvent(self, event: Any) -> None:
+        option = QStyleOptionButton()
+        option.initFrom(self)
+        option.rect.setHeight(self.TITLE_HEIGHT)
+        option.text = ("▸ " if self._collapsed else "▾ ") + self._text
+        QStylePainter(self).drawControl(QStyle.CE_PushButton, option)
+
+    def mousePressEvent(self, event: Any) -> None:
+        if event.position().y() < self.TITLE_HEIGHT:
+            self._set_collapsed(not self._collapsed)
+
+
+class UiLoader(QUiLoader):
+    """Qt's own loader with these widgets, and with the scene connections that a module's .ui states."""
+
+    KNOWN = {  # noqa: RUF012
+        "qMRMLWidget": QMRMLWidget,
+        "qMRMLNodeComboBox": QMRMLNodeComboBox,
+        "ctkCollapsibleButton": CtkCollapsibleButton,
+    }
+
+    def createWidget(self, class_name: str, parent: QWidget | None = None, name: str = "") -> QWidget:
+        known = self.KNOWN.get(class_name)
+        if known is None:
+            return super().createWidget(class_name, parent, name)
+        widget = known(parent)
+        widget.setProperty("objectName", name)
+        return widget
+
+    def load(self, file: Any, parent: QWidget | None = None) -> QWidget:
+        tree = ElementTree.fromstring(bytes(file.readAll().data()))
+        stated = tree.findall("./connections/connection")
+        # Qt knows no vtkMRMLScene; those connections are made here.
+        file.seek(0)
+        widget = super().load(file, parent)
+        for connection in stated:
+            words = {key: str(connection.findtext(key)) for key in ("sender", "signal", "receiver", "slot")}
+            if words["signal"] == "mrmlSceneChanged(vtkMRMLScene*)" and words["slot"] == "setMRMLScene(vtkMRMLScene*)":
+                widget.mrmlSceneChanged.connect(widget.findChild(QWidget, words["receiver"]).setMRMLScene)
+        return widget
