@@ -97,6 +97,7 @@ def test_a_volume_of_ones_and_twos_is_the_two_targets(tmp_path: Path):
     write_image(Image(labels({1: REFERENCE["GTVp"], 2: REFERENCE["Chiasm"]}), GEOMETRY), tmp_path / "a.nii.gz")
     found = compare(as_masks(drawn({"GTVp": REFERENCE["GTVp"]}), tmp_path / "mine"), tmp_path / "a.nii.gz")
     assert table(found) == {"GTVp": (1.0, 1.0), "GTVnd": (0.0, 0.0)}
+    assert "a: a.nii.gz was read as the challenge's targets: 1 for GTVp, 2 for GTVnd." in found.remarks
 
 
 @pytest.mark.parametrize("value", [57, -1, 255])

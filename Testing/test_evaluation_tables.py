@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_cases import PREDICTION, REFERENCE, as_masks, drawn, folder_of_cases
+from evaluation_cases import PREDICTION, REFERENCE, as_masks, drawn, folder_of_cases, method
 
 from segrap.errors import InputError, UsageError
-from segrap.evaluation.comparison import Comparison, Result, compare
+from segrap.evaluation.comparison import compare
 from segrap.evaluation.evaluate import evaluate
-from segrap.evaluation.metrics import Scores
 from segrap.evaluation.ranking import rank, standings
 from segrap.evaluation.score_tables import groups, statistics
 
@@ -123,18 +122,6 @@ def test_a_failed_evaluation_leaves_no_folder_behind(tmp_path: Path, reference: 
 
 
 # --- ranking ---
-
-
-def method(dsc_of_cases: dict[str, list[float]]) -> Comparison:
-    """A method with these DSC per structure and case; NSD is half of it."""
-    nan = math.nan
-    results = tuple(
-        Result(f"case {number}", name, "scored", Scores(1.0, dsc, dsc / 2, nan, nan, 1.0, 1.0, 0.0, 0.0, 0.0))
-        for name, values in dsc_of_cases.items()
-        for number, dsc in enumerate(values)
-    )
-    cases = tuple(dict.fromkeys(result.case for result in results))
-    return Comparison(results, "published", cases, (), (), (), ())
 
 
 MANY = np.linspace(0.6, 0.8, 12)

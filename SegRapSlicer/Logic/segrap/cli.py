@@ -148,8 +148,11 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
     show_default=True,
     help="NSD tolerances: of the challenge's published script, or those that its 2023 test really applied.",
 )
+@click.option("--commission", is_flag=True, help="Write a clinic's commissioning report instead of the tables.")
 @as_json
-def evaluate(predictions: tuple[Path, ...], reference: Path, output: Path, tolerances: Any, as_json: bool) -> None:
+def evaluate(
+    predictions: tuple[Path, ...], reference: Path, output: Path, tolerances: Any, commission: bool, as_json: bool
+) -> None:
     """Score PREDICTION against REFERENCE as the SegRap challenge does; write tables of scores into the output folder.
 
     Each is one case or a folder of cases: .seg.nrrd, a challenge stack (.mha), a folder of masks named after structures
@@ -160,7 +163,7 @@ def evaluate(predictions: tuple[Path, ...], reference: Path, output: Path, toler
     from segrap.evaluation.score_tables import summary_facts
 
     with progress_bar() as progress:
-        comparisons, files = evaluate_contours(predictions, reference, output, tolerances, progress)
+        comparisons, files = evaluate_contours(predictions, reference, output, tolerances, commission, progress)
     facts = {method: summary_facts(comparison) for method, comparison in comparisons.items()}
     for method, found in facts.items():
         for kind in ("missing_cases", "missing_structures", "extra_cases", "extra_structures"):

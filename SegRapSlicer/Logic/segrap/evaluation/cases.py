@@ -40,6 +40,15 @@ class Case(NamedTuple):
         """Where the files of the case lie."""
         return self.path if self.path.is_dir() else self.path.parent
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the contours, in order of their names."""
+        if self.path.is_file():
+            return (self.path,)
+        if self.kind == "stack":
+            return tuple(self.path / name for name in sorted(CHALLENGE_FILES) if (self.path / name).is_file())
+        return tuple(file for file in sorted(self.path.iterdir()) if _is_mask(file))
+
 
 class CaseSet(NamedTuple):
     """The cases of a path. is_folder_of_cases: False when the path itself was one case."""
@@ -159,9 +168,11 @@ def _read_labels(path: Path) -> Contours:
         )
     if high <= max(_TARGET_IDS):
         meaning: dict[str, tuple[int, ...]] = {name: (number,) for number, name in _TARGET_IDS.items()}
+        remark = f"{path.name} was read as the challenge's targets: 1 for GTVp, 2 for GTVnd."
     else:
         with_targets = any(number in labels for target in anatomy.TARGETS for number in target.subclasses)
         meaning = {s.name: s.subclasses for s in (anatomy.STRUCTURES if with_targets else anatomy.ORGANS)}
+        remark = f"{path.name} was read as the ids of SegRap's exclusive sub-classes (its OneHot volumes)."
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:
         for name, numbers in meaning.items():
@@ -169,7 +180,7 @@ def _read_labels(path: Path) -> Contours:
             table[list(numbers)] = True
             yield name, table[labels]
 
-    return Contours.from_masks(masks(), image.geometry, Provenance(), origin="imported")
+    return Contours.from_masks(masks(), image.geometry, Provenance(remarks=(remark,)), origin="imported")
 
 
 def _read_structure_set(path: Path, ct_folders: tuple[Path, ...]) -> Contours:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from segrap import anatomy
-from segrap.contours import Contours
+from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
 from segrap.evaluation.cases import Case, CaseSet, find_cases, read_case
 from segrap.evaluation.metrics import Scores, ToleranceProfile, missing, score, tolerances_mm
@@ -37,21 +37,39 @@ class Result:
     scores: Scores
 
 
+class Source(NamedTuple):
+    """Where the contours of a case come from: on disk, and who made the prediction (None: there is no prediction)."""
+
+    case: str
+    reference: Case
+    prediction: Case | None
+    made_by: Provenance | None
+
+
 @dataclass(frozen=True)
 class Comparison:
     """All results, in order of case and of the anatomy table, and what could not be paired.
 
-    cases: those of the reference, in order. missing_cases: without a prediction, scored 0. extra_cases: predictions
-    without a reference, not scored. extra_structures: predicted, but in no reference. remarks: sentences to read.
+    sources: one per case of the reference. extra_cases: predictions without a reference, not scored. extra_structures:
+    predicted, but in no reference. remarks: sentences to read.
     """
 
     results: tuple[Result, ...]
     tolerances: ToleranceProfile
-    cases: tuple[str, ...]
-    missing_cases: tuple[str, ...]
+    sources: tuple[Source, ...]
     extra_cases: tuple[str, ...]
     extra_structures: tuple[str, ...]
     remarks: tuple[str, ...]
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The cases of the reference, in order."""
+        return tuple(source.case for source in self.sources)
+
+    @property
+    def missing_cases(self) -> tuple[str, ...]:
+        """Cases without a prediction, scored 0."""
+        return tuple(source.case for source in self.sources if source.prediction is None)
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -86,6 +104,7 @@ def compare(
     predicted, known = find_cases(prediction), find_cases(reference)
     pairs = _pairs(predicted, known)
     results: list[Result] = []
+    sources: list[Source] = []
     extra: set[str] = set()
     remarks: dict[str, None] = {}  # in order, each once
     for number, (name, (case, truth)) in enumerate(pairs.items()):
@@ -94,13 +113,17 @@ def compare(
         expected = read_case(truth, folders)
         if case is None:
             results += _not_handed_in(name, expected, tolerance_mm)
+            sources.append(Source(name, truth, None, None))
             continue
         found = read_case(case, folders)
+        sources.append(Source(name, truth, case, found.provenance))
         if case.kind != truth.kind and "stack" in (case.kind, truth.kind):
             remarks[_STACK_REMARK] = None
-        for side, contours in (("prediction", found), ("reference", expected)):
+        for side, one, contours in (("prediction", case, found), ("reference", truth, expected)):
             if contours.left_out:
                 remarks[f"{name}: not known here, in the {side}: {', '.join(contours.left_out)}."] = None
+            if one.kind in ("labels", "RTSTRUCT"):  # what was made of the file; elsewhere, how the model was run
+                remarks |= dict.fromkeys(f"{name}: {remark}" for remark in contours.provenance.remarks)
         found, expected = _on_one_grid(found, expected, case, truth)
         extra |= set(found.names) - set(expected.names)
         for structure, (state, scores) in score_contours(found, expected, tolerance_mm).items():
@@ -110,9 +133,8 @@ def compare(
     return Comparison(
         results=tuple(results),
         tolerances=tolerances,
-        cases=tuple(pairs),
-        missing_cases=tuple(name for name, (case, _) in pairs.items() if case is None),
-        extra_cases=_extra_cases(predicted, known, pairs),
+        sources=tuple(sources),
+        extra_cases=_extra_cases(predicted, pairs),
         extra_structures=tuple(name for name in anatomy.NAMES if name in extra - scored),
         remarks=tuple(remarks),
     )
@@ -168,7 +190,7 @@ def _pairs(predicted: CaseSet, known: CaseSet) -> dict[str, tuple[Case | None, C
     return {name: (predicted.cases.get(name), truth) for name, truth in known.cases.items()}
 
 
-def _extra_cases(predicted: CaseSet, known: CaseSet, pairs: Mapping[str, tuple[Case | None, Case]]) -> tuple[str, ...]:
+def _extra_cases(predicted: CaseSet, pairs: Mapping[str, tuple[Case | None, Case]]) -> tuple[str, ...]:
     used = {case.name for case, _ in pairs.values() if case}
     return tuple(name for name in predicted.cases if name not in used)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segrap.errors import UsageError
+from segrap.evaluation.commissioning import write_commissioning
 from segrap.evaluation.comparison import Comparison, compare
 from segrap.evaluation.metrics import ToleranceProfile
 from segrap.evaluation.ranking import rank, write_ranking_csv, write_ranking_markdown
@@ -20,17 +21,20 @@ def evaluate(
     reference: str | Path,
     output: str | Path,
     tolerances: ToleranceProfile = "published",
+    commission: bool = False,
     progress: ProgressCallback = lambda _: None,
 ) -> tuple[dict[str, Comparison], list[Path]]:
     """Compare the contours of one or several methods with reference contours and write the tables into `output`.
 
     One method: scores.csv, summary.csv, and for people summary.md, .tex and .html. Several: these in a folder per
-    method, and ranking.csv and ranking.md. Methods are called as the last part of their path. Returns the comparisons
-    and the files written.
+    method, and ranking.csv and ranking.md. With `commission`, of one method: commissioning.html and commissioning.csv
+    instead. Methods are called as the last part of their path. Returns the comparisons and the files written.
 
-    Raises InputError (see `comparison.compare`), UsageError when two methods have one name, OutputError; then nothing
-    of it is in `output`.
+    Raises InputError (see `comparison.compare`), UsageError (two methods of one name, several to be commissioned),
+    OutputError; then nothing of it is in `output`.
     """
+    if commission and len(predictions) > 1:
+        raise UsageError("A commissioning report is about one method; give one prediction.")
     paths = {Path(path).resolve().name: Path(path) for path in predictions}
     if len(paths) < len(predictions):
         raise UsageError("Two predictions have one name; a method is called as its folder. Rename one of them.")
@@ -43,9 +47,12 @@ def evaluate(
         for method, comparison in comparisons.items():
             place = folder / method if ranks else folder
             place.mkdir(exist_ok=True)
-            write_scores_csv(comparison, place / "scores.csv")
-            write_summary_csv(comparison, place / "summary.csv")
-            write_summary(summary_of(comparison), place)
+            if commission:
+                write_commissioning(comparison, place)
+            else:
+                write_scores_csv(comparison, place / "scores.csv")
+                write_summary_csv(comparison, place / "summary.csv")
+                write_summary(summary_of(comparison), place)
         if ranks:
             write_ranking_csv(ranks, folder / "ranking.csv")
             write_ranking_markdown(ranks, folder / "ranking.md")

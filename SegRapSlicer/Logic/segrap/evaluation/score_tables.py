@@ -107,9 +107,9 @@ def write_scores_csv(comparison: Comparison, path: str | Path) -> None:
             result.structure,
             result.state,
             f"{result.scores.tolerance_mm:g}",
-            _number(result.scores.reference_cc),
-            _number(result.scores.prediction_cc),
-            *(_number(measured([result], measure)[0]) for measure in MEASURES),
+            number(result.scores.reference_cc),
+            number(result.scores.prediction_cc),
+            *(number(measured([result], measure)[0]) for measure in MEASURES),
         ]
         for result in comparison.results
     ]
@@ -130,7 +130,7 @@ def write_summary_csv(comparison: Comparison, path: str | Path) -> None:
     }.items():
         for measure in MEASURES:
             found = statistics(measured(results, measure))
-            rows.append([name, measure, str(found.n), str(count_missing(results)), *map(_number, found[1:])])
+            rows.append([name, measure, str(found.n), str(count_missing(results)), *map(number, found[1:])])
     write_csv(path, header, rows)
 
 
@@ -142,7 +142,8 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[s
         table.writerows(rows)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number in a table: 4 decimals, or nothing where there is none."""
     # + 0.0 makes a negative zero a plain one.
     return "" if math.isnan(value) else f"{round(value, 4) + 0.0:.4f}"
 

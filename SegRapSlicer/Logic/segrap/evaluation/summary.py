@@ -38,7 +38,7 @@ _HEADER = (
     "two experts DSC",
 )
 
-_NOTES = (
+SCORE_NOTES = (
     "DSC and NSD in per cent; distances, volumes and lengths are medians over cases. SD: of the sample.",
     "What was not handed in counts as DSC 0 and NSD 0. Two empty contours agree fully (100 and 100). Distances leave "
     "out cases in which a contour is empty. Added path: length of the reference's outline farther than the tolerance "
@@ -82,22 +82,32 @@ def summary_of(comparison: Comparison) -> Summary:
         opening.append(
             f"{group}: mean of DSC and NSD {100 * score:.2f} %, the score that teams of the challenge quote."
         )
-    missing = {
-        "Cases without a prediction, scored 0": comparison.missing_cases,
-        "Structures without a prediction, scored 0": comparison.missing_structures,
-        "Predictions without a reference case, not scored": comparison.extra_cases,
-        "Predicted structures without any reference, not scored": comparison.extra_structures,
-    }
-    lists = [f"{title}: {', '.join(names)}." for title, names in missing.items() if names]
     tables = (
-        Table("Per structure", _HEADER, tuple(_rows(comparison))),
+        scores_table(comparison),
         Table(
             "The challenge's test set",
             ("team", "group", "DSC mean ± SD"),
             tuple((team.team, team.group, f"{team.dsc:.2f} ± {team.sd:.2f}") for team in TEAMS),
         ),
     )
-    return Summary("Agreement of contours", tuple(opening), (*lists, *comparison.remarks), tables, _NOTES)
+    lists = missing_and_remarks(comparison)
+    return Summary("Agreement of contours", tuple(opening), lists, tables, SCORE_NOTES)
+
+
+def missing_and_remarks(comparison: Comparison) -> tuple[str, ...]:
+    """What could not be paired, and what else the reader should know, one sentence each."""
+    missing = {
+        "Cases without a prediction, scored 0": comparison.missing_cases,
+        "Structures without a prediction, scored 0": comparison.missing_structures,
+        "Predictions without a reference case, not scored": comparison.extra_cases,
+        "Predicted structures without any reference, not scored": comparison.extra_structures,
+    }
+    return (*(f"{title}: {', '.join(names)}." for title, names in missing.items() if names), *comparison.remarks)
+
+
+def scores_table(comparison: Comparison) -> Table:
+    """Scores per structure and per group, beside those of the challenge's best team and of two experts."""
+    return Table("Per structure", _HEADER, tuple(_rows(comparison)))
 
 
 def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
@@ -126,7 +136,7 @@ def _scores(title: str, results: Sequence[Result]) -> list[str]:
 
 def write_summary(summary: Summary, folder: Path) -> None:
     """Write summary.md, summary.tex and summary.html into `folder`. Raises OutputError."""
-    forms: dict[str, Callable[[Summary], Iterable[str]]] = {"md": _markdown, "tex": _latex, "html": _html}
+    forms: dict[str, Callable[[Summary], Iterable[str]]] = {"md": _markdown, "tex": _latex, "html": page}
     for ending, lines in forms.items():
         with replacing(folder / f"summary.{ending}") as temporary:
             temporary.write_text("\n".join(lines(summary)) + "\n", encoding="utf-8")
@@ -180,8 +190,8 @@ th:first-child, td:first-child { text-align: left; }
 """
 
 
-def _html(summary: Summary) -> Iterator[str]:
-    """One page without links to anything outside it."""
+def page(summary: Summary) -> Iterator[str]:
+    """The lines of one HTML page without links to anything outside it."""
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
     yield f"<title>{html.escape(summary.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>"
     yield f"<h1>{html.escape(summary.title)}</h1>"
