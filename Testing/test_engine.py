@@ -187,6 +187,23 @@ def test_leaving_out_tiles_of_air_changes_no_voxel_of_the_body(model: Model) -> 
     assert np.array_equal(layers[True][:, body], layers[False][:, body])
 
 
+def test_a_couch_that_lies_apart_needs_no_tiles(model: Model) -> None:
+    """A 12 mm thick couch below a head leaves the tiles as they are without it; a second head does not."""
+    head = smooth_head((18, 60, 56))[0]
+
+    def tiles_for(couch_rows: slice, filling: np.ndarray | int) -> int:
+        scan = np.full((18, 160, 120), -1000, dtype=np.int16)
+        scan[:, 10:70, 30:86] = head
+        scan[:, couch_rows, 30:86] = filling
+        seen: list[Progress] = []
+        run(model, [scan, scan], progress=seen.append)
+        return sum(p.message.startswith("tile") for p in seen)
+
+    alone = tiles_for(slice(0), 0)
+    assert tiles_for(slice(130, 142), 0) == alone
+    assert tiles_for(slice(98, 158), head) > alone
+
+
 def test_nothing_is_painted_where_no_tile_was_run(tmp_path: Path) -> None:
     def see_no_background(network: UNet) -> None:
         randomise(network)

@@ -1,7 +1,7 @@
 """The engine: runs a model on CT arrays with nnU-Net's exact semantics, in a stream of slabs.
 
-`segment` is the one way in. `prepare` makes the network's input, `tiles` lays the sliding window, `backends` runs the
-network, `stream` adds up the tiles and paints the label layers.
+`segment` is the one way in. `prepare` makes the network's input, `body` finds the patient, `tiles` lays the sliding
+window, `backends` runs the network, `stream` adds up the tiles and paints the label layers.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def segment(
     progress: called before every tile. cancelled: asked before every slice and every layer of the network.
     mirror: average over flips along the axes that the model allows, as nnU-Net does by default.
     skip_air: leave out tiles on which no voxel of the body depends; then labels are nnU-Net's inside the body (above
-        -500 HU), and background where no tile was run.
+        -500 HU, without what is thin and lies apart, as couch and mask), and background where no tile was run.
 
     Labels equal those of nnunetv2's predictor with its default settings, up to its float16 rounding of class scores.
     Raises ModelError (wrong number of images), InputError (images that cannot be used), ResourceError (no such device,
     out of memory), Cancelled.
     """
     from segrap.engine.backends import TorchBackend, choose_device, memory_errors_explained
-    from segrap.engine.prepare import NetworkInput, plan_frame, tiles_with_body
+    from segrap.engine.body import tiles_with_body
+    from segrap.engine.prepare import NetworkInput, plan_frame
     from segrap.engine.stream import FeatureRing, LayerPainter
     from segrap.engine.tiles import plan_tiles, tile_grid
 

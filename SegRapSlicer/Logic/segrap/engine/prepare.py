@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from segrap.engine.resampling import Taps, axis_map, resampled_shape, separate_axis, taps
-from segrap.engine.tiles import AIR_HU, TileGrid, TilePlan
+from segrap.engine.tiles import TileGrid, TilePlan
 from segrap.errors import InputError, ModelError
 from segrap.models.folder import Model, Normalisation
 
@@ -100,34 +100,6 @@ def _nonzero_extent(images: Sequence[np.ndarray], axis: int) -> slice:
     first = next((i for i in range(size) if filled(i)), size)
     last = next((i for i in range(size - 1, first - 1, -1) if filled(i)), first - 1)
     return slice(first, last + 1)
-
-
-def tiles_with_body(
-    frame: Frame, images: Sequence[np.ndarray], grid: TileGrid, check: Check = keep_going
-) -> np.ndarray:
-    """Which tiles the body depends on: bool, one entry per tile along each axis.
-
-    A voxel of any image above AIR_HU is body. Its scores are interpolated from network voxels; every tile that covers
-    one of those is needed. check is called before every slice.
-    """
-    views = [frame.view(image) for image in images]
-    per_axis = [
-        [
-            frame.score_taps[axis].touched_by(start - grid.before[axis], start - grid.before[axis] + grid.patch[axis])
-            for start in grid.starts[axis]
-        ]
-        for axis in range(3)
-    ]
-    columns = np.zeros((frame.shape[0], len(per_axis[1]), len(per_axis[2])), dtype=bool)
-    first = np.array([part.start for part in per_axis[2]])
-    behind = np.array([part.stop for part in per_axis[2]])
-    for z in range(frame.shape[0]):
-        check()
-        body = np.logical_or.reduce([view[z] > AIR_HU for view in views])
-        strips = np.stack([body[rows].any(axis=0) for rows in per_axis[1]])
-        before = np.pad(strips.cumsum(axis=1), ((0, 0), (1, 0)))
-        columns[z] = before[:, behind] > before[:, first]
-    return np.stack([columns[slices].any(axis=0) for slices in per_axis[0]])
 
 
 class NetworkInput:

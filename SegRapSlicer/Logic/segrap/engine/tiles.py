@@ -13,7 +13,6 @@ import numpy as np
 from scipy import ndimage
 
 STEP = 0.5  # nnU-Net's default: neighbouring tiles overlap by half
-AIR_HU = -500  # voxels above this are body (or couch, or mask): between air and lung or fat
 
 
 def tile_starts(size: int, patch: int, step: float = STEP) -> list[int]:
