@@ -56,9 +56,9 @@ def judge(comparison: Comparison) -> tuple[Judged, ...]:
         for result in results:
             reasons = list(_reasons(result))
             if dsc.n >= _FEWEST_CASES and result.scores.dsc < lowest_dsc:
-                reasons.append(f"DSC stands out of your own cases (below {100 * lowest_dsc:.1f} %).")
+                reasons.append(f"DSC unlike your other cases (below {100 * lowest_dsc:.1f} %).")
             if hd95.n >= _FEWEST_CASES and result.scores.hd95_mm > highest_hd95:
-                reasons.append(f"HD95 stands out of your own cases (above {highest_hd95:.1f} mm).")
+                reasons.append(f"HD95 unlike your other cases (above {highest_hd95:.1f} mm).")
             judged.append(Judged(result, tuple(reasons), _deviations_below_best(result)))
     places = {id(result): place for place, result in enumerate(comparison.results)}
     return tuple(
@@ -76,7 +76,7 @@ def _reasons(result: Result) -> Iterator[str]:
         yield f"Contoured ({scores.prediction_cc:.2f} cc) where the reference has none."
     elif _deviations_below_best(result) > _DEVIATIONS:
         limit = published.best_dsc - _DEVIATIONS * published.best_sd
-        yield f"DSC below {limit:.1f} %, two standard deviations under the best team's mean."
+        yield f"DSC below {limit:.1f} % (the best team's mean less 2 SD)."
 
 
 def _deviations_below_best(result: Result) -> float:

@@ -146,7 +146,8 @@ def _markdown(summary: Summary) -> Iterator[str]:
     yield f"# {summary.title}"
     for paragraph in summary.opening:
         yield from ("", paragraph)
-    yield from ("", *(f"- {item}" for item in summary.lists))
+    if summary.lists:
+        yield from ("", *(f"- {item}" for item in summary.lists))
     for table in summary.tables:
         yield from ("", f"## {table.caption}", "", f"| {' | '.join(table.header)} |")
         yield "|---|" + "---:|" * (len(table.header) - 1)
