@@ -118,10 +118,12 @@ def _report(comparison: Comparison, judged: Iterable[Judged]) -> Summary:
         *_makers(comparison.sources),
     )
     tables = (
-        Table("Look at these first", ("case", "structure", "why", "DSC", "NSD", "HD95 mm"), tuple(map(_row, outliers))),
+        Table(
+            "Look at these first", ("case", "structure", "why", "DSC", "NSD", "HD95 mm"), tuple(map(_row, outliers)), 3
+        ),
         scores_table(comparison),
-        Table("Files (SHA-256)", ("case", "prediction", "reference"), tuple(map(_hashes, comparison.sources))),
-        Table("Versions", ("software", "version"), tuple(_versions())),
+        Table("Files (SHA-256)", ("case", "prediction", "reference"), tuple(map(_hashes, comparison.sources)), 3),
+        Table("Versions", ("software", "version"), tuple(_versions()), 2),
     )
     notes = (
         *SCORE_NOTES,

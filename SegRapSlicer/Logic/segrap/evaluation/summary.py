@@ -53,11 +53,12 @@ SCORE_NOTES = (
 
 
 class Table(NamedTuple):
-    """A table of text: what it shows, the names of its columns, its rows. Columns but the first hold numbers."""
+    """A table: what it shows, the names of its columns, its rows. The first columns hold words, the others numbers."""
 
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    word_columns: int = 1
 
 
 class Summary(NamedTuple):
@@ -88,6 +89,7 @@ def summary_of(comparison: Comparison) -> Summary:
             "The challenge's test set",
             ("team", "group", "DSC mean ± SD"),
             tuple((team.team, team.group, f"{team.dsc:.2f} ± {team.sd:.2f}") for team in TEAMS),
+            word_columns=2,
         ),
     )
     lists = missing_and_remarks(comparison)
@@ -150,7 +152,7 @@ def _markdown(summary: Summary) -> Iterator[str]:
         yield from ("", *(f"- {item}" for item in summary.lists))
     for table in summary.tables:
         yield from ("", f"## {table.caption}", "", f"| {' | '.join(table.header)} |")
-        yield "|---|" + "---:|" * (len(table.header) - 1)
+        yield "|" + "---|" * table.word_columns + "---:|" * (len(table.header) - table.word_columns)
         yield from (f"| {' | '.join(row)} |" for row in table.rows)
     for note in summary.notes:
         yield from ("", note)
@@ -171,7 +173,8 @@ def _latex(summary: Summary) -> Iterator[str]:
         yield from (_tex(text), "")
     for table in summary.tables:
         yield from (r"\begin{table}", rf"\caption{{{_tex(table.caption)}}}")
-        yield from (rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule")
+        columns = "l" * table.word_columns + "r" * (len(table.header) - table.word_columns)
+        yield from (rf"\begin{{tabular}}{{{columns}}}", r"\toprule")
         yield " & ".join(map(_tex, table.header)) + r" \\"
         yield r"\midrule"
         yield from (" & ".join(map(_tex, row)) + r" \\" for row in table.rows)
@@ -186,8 +189,9 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 20px; color: #1b1f24; }
 table { border-collapse: collapse; font-size: 14px; }
 caption { text-align: left; font-weight: 600; margin: 24px 0 8px; }
 th, td { padding: 4px 8px; border-bottom: 1px solid #d5dae0; text-align: right; font-variant-numeric: tabular-nums; }
+td { white-space: nowrap; }
 th { background: #f4f6f8; }
-th:first-child, td:first-child { text-align: left; }
+.words { text-align: left; }
 """
 
 
@@ -201,8 +205,13 @@ def page(summary: Summary) -> Iterator[str]:
         yield from ("<ul>", *(f"<li>{html.escape(item)}</li>" for item in summary.lists), "</ul>")
     for table in summary.tables:
         yield f'<div class="scroll"><table><caption>{html.escape(table.caption)}</caption>'
-        yield "<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header) + "</tr>"
-        yield from ("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+        yield _html_row("th", table.header, table.word_columns)
+        yield from (_html_row("td", row, table.word_columns) for row in table.rows)
         yield "</table></div>"
     yield from (f"<p>{html.escape(note)}</p>" for note in summary.notes)
     yield "</body>\n</html>"
+
+
+def _html_row(tag: str, cells: Iterable[str], word_columns: int) -> str:
+    marked = ((' class="words"' if number < word_columns else "", cell) for number, cell in enumerate(cells))
+    return "<tr>" + "".join(f"<{tag}{mark}>{html.escape(cell)}</{tag}>" for mark, cell in marked) + "</tr>"
