@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from evaluation_cases import PREDICTION, REFERENCE, as_masks, drawn, folder_of_cases, method
 
 from segrap.errors import InputError, UsageError
+from segrap.evaluation.box_plots import write_box_plots
 from segrap.evaluation.comparison import compare
 from segrap.evaluation.evaluate import evaluate
 from segrap.evaluation.ranking import rank, standings
@@ -168,6 +170,7 @@ def test_several_predictions_come_out_in_a_folder_each_and_ranked(tmp_path: Path
     assert {str(file.relative_to(tmp_path / "out")) for file in files} == {
         "ranking.csv",
         "ranking.md",
+        "scores.svg",
         *(f"{name}/{table}" for name in ("off", "exact") for table in TABLES),
     }
     text = (tmp_path / "out" / "ranking.md").read_text(encoding="utf-8")
@@ -178,3 +181,33 @@ def test_two_predictions_of_one_name_are_refused(tmp_path: Path, reference: Path
     methods = [as_masks(drawn(PREDICTION), tmp_path / parent / "same") for parent in "ab"]
     with pytest.raises(UsageError, match="one name"):
         evaluate(methods, reference, tmp_path / "out")
+
+
+# --- box plots ---
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn_boxes(tmp_path: Path, scores: dict[str, list[float]]) -> ElementTree.Element:
+    write_box_plots({"a <b>": method(scores)}, tmp_path / "scores.svg")
+    return ElementTree.parse(tmp_path / "scores.svg").getroot()
+
+
+def test_a_box_reaches_from_quartile_to_quartile_on_a_common_scale(tmp_path: Path):
+    picture = drawn_boxes(tmp_path, {"Brain": [0.2, 0.4, 0.6, 0.8, 1.0]})
+    labels = [(text.text, float(text.get("x", ""))) for text in picture.iter(f"{SVG}text")]
+    start, end = (next(x for text, x in labels if text == percent) for percent in ("40", "80"))
+    box = next(box for box in picture.iter(f"{SVG}rect") if box.get("fill-opacity"))
+    assert float(box.get("x", "")) == pytest.approx(start)
+    assert float(box.get("width", "")) == pytest.approx(end - start)
+
+
+def test_scores_beyond_the_whiskers_are_dots(tmp_path: Path):
+    picture = drawn_boxes(tmp_path, {"Brain": [0.8, 0.81, 0.82, 0.83, 0.3]})
+    assert len(list(picture.iter(f"{SVG}circle"))) == 2  # one of DSC, one of NSD
+
+
+def test_every_structure_has_its_row(tmp_path: Path):
+    picture = drawn_boxes(tmp_path, {"Brain": [0.9], "Chiasm": [0.5], "GTVp": [0.7]})
+    texts = {text.text for text in picture.iter(f"{SVG}text")}
+    assert {"Brain", "Chiasm", "GTVp", "a <b>"} <= texts

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segrap.errors import UsageError
+from segrap.evaluation.box_plots import write_box_plots
 from segrap.evaluation.commissioning import write_commissioning
 from segrap.evaluation.comparison import Comparison, compare
 from segrap.evaluation.metrics import ToleranceProfile
@@ -26,9 +27,10 @@ def evaluate(
 ) -> tuple[dict[str, Comparison], list[Path]]:
     """Compare the contours of one or several methods with reference contours and write the tables into `output`.
 
-    One method: scores.csv, summary.csv, and for people summary.md, .tex and .html. Several: these in a folder per
-    method, and ranking.csv and ranking.md. With `commission`, of one method: commissioning.html and commissioning.csv
-    instead. Methods are called as the last part of their path. Returns the comparisons and the files written.
+    One method: scores.csv, summary.csv, for people summary.md, .tex and .html, and box plots in scores.svg. Several:
+    the tables in a folder per method; ranking.csv and ranking.md; scores.svg with all of them. With `commission`, of
+    one method: commissioning.html and commissioning.csv instead. Methods are called as the last part of their path.
+    Returns the comparisons and the files written.
 
     Raises InputError (see `comparison.compare`), UsageError (two methods of one name, several to be commissioned),
     OutputError; then nothing of it is in `output`.
@@ -53,6 +55,8 @@ def evaluate(
                 write_scores_csv(comparison, place / "scores.csv")
                 write_summary_csv(comparison, place / "summary.csv")
                 write_summary(summary_of(comparison), place)
+        if not commission:
+            write_box_plots(comparisons, folder / "scores.svg")
         if ranks:
             write_ranking_csv(ranks, folder / "ranking.csv")
             write_ranking_markdown(ranks, folder / "ranking.md")
