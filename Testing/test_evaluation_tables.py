@@ -15,7 +15,7 @@ from segrap.errors import InputError, UsageError
 from segrap.evaluation.box_plots import write_box_plots
 from segrap.evaluation.comparison import compare
 from segrap.evaluation.evaluate import evaluate
-from segrap.evaluation.ranking import rank, standings
+from segrap.evaluation.ranking import rank, standings, write_ranking_markdown
 from segrap.evaluation.score_tables import groups, statistics
 
 TABLES = ("scores.csv", "summary.csv", "summary.md", "summary.tex", "summary.html")
@@ -175,6 +175,14 @@ def test_several_predictions_come_out_in_a_folder_each_and_ranked(tmp_path: Path
     }
     text = (tmp_path / "out" / "ranking.md").read_text(encoding="utf-8")
     assert text.index("| 1 | exact |") < text.index("| 2 | off |")
+
+
+def test_the_table_of_methods_has_mean_and_deviation_and_the_best_in_bold(tmp_path: Path):
+    comparisons = {"a": method({"Brain": [0.9, 0.8]}), "b": method({"Brain": [0.8, 0.6]})}
+    write_ranking_markdown(comparisons, rank(comparisons), tmp_path / "ranking.md")
+    lines = (tmp_path / "ranking.md").read_text(encoding="utf-8").splitlines()
+    assert "| Brain | **85.00** ± 7.07 | 70.00 ± 14.14 |" in lines
+    assert "| Organs | **85.00** ± 7.07 | 70.00 ± 14.14 |" in lines
 
 
 def test_two_predictions_of_one_name_are_refused(tmp_path: Path, reference: Path):

@@ -59,7 +59,7 @@ def evaluate(
             write_box_plots(comparisons, folder / "scores.svg")
         if ranks:
             write_ranking_csv(ranks, folder / "ranking.csv")
-            write_ranking_markdown(ranks, folder / "ranking.md")
+            write_ranking_markdown(comparisons, ranks, folder / "ranking.md")
         written = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return comparisons, [Path(output) / path for path in written]
 

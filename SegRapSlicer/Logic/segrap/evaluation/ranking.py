@@ -9,7 +9,7 @@ is the two-sided Wilcoxon signed-rank test of the paired cases at 5 %.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ import numpy as np
 
 from segrap.errors import InputError
 from segrap.evaluation.comparison import Comparison
-from segrap.evaluation.score_tables import CHALLENGE_SCORES, measured, write_csv
+from segrap.evaluation.score_tables import CHALLENGE_SCORES, groups, measured, statistics, write_csv
 from segrap.writing import replacing
 
 _SIGNIFICANCE = 0.05
@@ -107,10 +107,11 @@ def write_ranking_csv(ranks: Sequence[Rank], path: str | Path) -> None:
     write_csv(path, ["method", "structure", "score", "mean", "rank", "rank_with_ties"], rows)
 
 
-def write_ranking_markdown(ranks: Sequence[Rank], path: str | Path) -> None:
-    """Write the standings, and the mean DSC and NSD of every method per structure. Raises OutputError."""
+def write_ranking_markdown(comparisons: Mapping[str, Comparison], ranks: Sequence[Rank], path: str | Path) -> None:
+    """Write the standings, then tables of DSC and NSD like the challenge's: a row per structure and per group, a column
+    per method, best first; mean and standard deviation over cases. Raises OutputError.
+    """
     order = standings(ranks)
-    cells = {(one.method, one.structure, one.score): one.mean for one in ranks}
     lines = [
         "# Ranking",
         "",
@@ -125,14 +126,23 @@ def write_ranking_markdown(ranks: Sequence[Rank], path: str | Path) -> None:
         )
     lines += ["", "Score: mean rank over structures, DSC and NSD, divided by the number of methods."]
     lines += [f"With ties: significant differences only (Wilcoxon signed-rank test, {_SIGNIFICANCE:.0%})."]
+    best_first = {one.method: comparisons[one.method] for one in order}
     for score in CHALLENGE_SCORES:
-        lines += ["", f"## {score.upper()}, per cent, mean over cases", ""]
-        lines += ["| structure | " + " | ".join(one.method for one in order) + " |", "|---|" + "---:|" * len(order)]
-        for structure in dict.fromkeys(one.structure for one in ranks):
-            means = [cells[one.method, structure, score] for one in order]
-            shown = [
-                f"**{100 * mean:.2f}**" if math.isclose(mean, max(means)) else f"{100 * mean:.2f}" for mean in means
-            ]
-            lines.append(f"| {structure} | " + " | ".join(shown) + " |")
+        lines += ["", f"## {score.upper()}, per cent, mean ± SD over cases", ""]
+        lines += ["| structure | " + " | ".join(best_first) + " |", "|---|" + "---:|" * len(best_first)]
+        lines += _rows(best_first, score)
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _rows(comparisons: Mapping[str, Comparison], score: str) -> Iterator[str]:
+    """Structures, then groups (cases and structures pooled); the best mean in bold."""
+    one = next(iter(comparisons.values()))
+    for name in (*one.structures, *groups(one)):
+        found = [statistics(measured(groups(each).get(name) or each.of(name), score)) for each in comparisons.values()]
+        cells = []
+        for values in found:
+            sd = "" if math.isnan(values.sd) else f" ± {100 * values.sd:.2f}"
+            bold = "**" * math.isclose(values.mean, max(other.mean for other in found))
+            cells.append(f"{bold}{100 * values.mean:.2f}{bold}{sd}")
+        yield f"| {name} | " + " | ".join(cells) + " |"
