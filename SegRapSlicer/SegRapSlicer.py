@@ -29,8 +29,10 @@ LOGIC_FOLDER = str(Path(__file__).resolve().parent / "Logic")
 if LOGIC_FOLDER not in sys.path:
     sys.path.insert(0, LOGIC_FOLDER)
 
+from SegRapSlicerLib.export import Export
 from SegRapSlicerLib.model_choice import ModelChoice, why_not
 from SegRapSlicerLib.requirements import ensure_requirements
+from SegRapSlicerLib.review_table import ReviewTable
 from SegRapSlicerLib.structures_list import StructuresList
 
 from segrap import anatomy
@@ -38,6 +40,7 @@ from segrap.background import BackgroundContouring, Outcome, Scan
 from segrap.errors import Cancelled, InputError, SegRapError
 from segrap.progress import Progress
 from segrap.scene import fill_segmentation
+from segrap.scene_review import note_findings
 from segrap.scene_volumes import add_volume, describe_pair, find_pair, image_of_volume, place_beside, series_uid
 
 POLL_MILLISECONDS = 50
@@ -104,6 +107,8 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.organsButton.clicked.connect(lambda: self.tick([one.name for one in anatomy.ORGANS]))
         self.ui.targetsButton.clicked.connect(lambda: self.tick([one.name for one in anatomy.TARGETS]))
         self._structures = StructuresList(self.ui.structuresList, self.ui.filterLineEdit, self.onStructuresSkipped)
+        self._review = ReviewTable(self.ui)
+        self._export = Export(self.ui)
         self.ui.autoContourButton.clicked.connect(self.onAutoContourOrCancel)
         self._timer.interval = POLL_MILLISECONDS
         self._timer.timeout.connect(self.onTimer)
@@ -113,6 +118,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The application closes or the module is reloaded: the background process ends with it."""
         self._timer.stop()
         self.setParameterNode(None)
+        self._review.removeObservers()
         self.removeObservers()
         self.logic.close()
 
@@ -178,6 +184,8 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             fault = why_not(self._card, node.contrast, self._structures.wanted)
         except InputError as error:
             self.ui.inputsLabel.text = fault = str(error)
+        self._review.show(node.segmentation)
+        self._export.show(node.segmentation)
         self.ui.swapButton.enabled = bool(node.contrast) and not self.logic.running
         self.ui.autoContourButton.enabled = self.logic.running or not fault
         self.ui.autoContourButton.toolTip = fault or _("Contour the ticked structures in a background process.")
@@ -310,6 +318,7 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
         node.CreateDefaultDisplayNodes()
         fill_segmentation(node, outcome.contours)
+        note_findings(node, outcome.contours, outcome.findings)
         place_beside(node, self._inputs[0])
         return node
 
@@ -355,11 +364,11 @@ class SegRapSlicerTest(ScriptedLoadableModuleTest):
         self.delayDisplay("Contouring a made-up patient")
         ncct, cect = addMadeUpPatient(spacing_mm=(4.0, 4.0, 6.0))
         logic = SegRapSlicerLogic()
-        segmentation = logic.autoContour(ncct, cect, structures=["Mandible", "GTVp"])
+        segmentation = logic.autoContour(ncct, cect, structures=["Mandible_L", "GTVp"])
         logic.close()
         segments = segmentation.GetSegmentation()
-        self.assertEqual(list(segments.GetSegmentIDs()), ["Mandible", "GTVp"])
-        mandible = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "Mandible", ncct)
+        self.assertEqual(list(segments.GetSegmentIDs()), ["Mandible_L", "GTVp"])
+        mandible = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "Mandible_L", ncct)
         self.assertGreater(mandible.sum(), 0)
 
     def test_cancelled_job_leaves_the_scene_as_it_was(self):

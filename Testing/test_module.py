@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from nnunet_folders import write_model_folder
-
-pytest.importorskip("PySide6")
+import slicer
 from desktop import Desktop
+from nnunet_folders import write_model_folder
 
 from segrap.errors import InputError, UsageError
 from segrap.image import Image
@@ -26,7 +25,6 @@ from segrap.training.phantom import Phantom, PhantomCase
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests kill with POSIX signals")
 
 PLAIN, ENHANCED = "Head non-contrast", "Head with contrast"
-slicer: Any = pytest.importorskip("slicer")
 
 
 @pytest.fixture(scope="module")

@@ -121,21 +121,76 @@ class ModuleWidget(QtWidgets.QWidget):
         widget.setup()
 
 
+class SegmentEditor:
+    """What the Segment Editor module is told to edit: the few calls of qMRMLSegmentEditorWidget that are used."""
+
+    def __init__(self) -> None:
+        self.segmentation: Any = None
+        self.source_volume: Any = None
+        self.segment_id = ""
+
+    def setSegmentationNode(self, node: Any) -> None:
+        self.segmentation = node
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        self.source_volume = node
+
+    def setCurrentSegmentID(self, segment_id: str) -> None:
+        self.segment_id = segment_id
+
+    def mrmlSegmentEditorNode(self) -> Any:
+        return slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode") or self._new_node()
+
+    def _new_node(self) -> Any:
+        node = slicer.vtkMRMLSegmentEditorNode()
+        node.SetSingletonTag("SegmentEditor")
+        return slicer.mrmlScene.AddNode(node)
+
+
+class DicomDatabase:
+    """What Slicer's DICOM database knows of instances: where their files are."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+
+    def fileForInstance(self, uid: str) -> str:
+        return self.files.get(uid, "")
+
+
 class Desktop:
-    """Slicer for a test: `open` a module, `close_scene`, `screenshot`; `dialogs` holds the messages that popped up."""
+    """Slicer for a test: `open` a module, `close_scene`, `screenshot`.
+
+    dialogs: the messages that popped up. answer: what the person says to questions. module: the one selected last.
+    """
 
     def __init__(self) -> None:
         self.app = Application()
         self.dialogs: list[str] = []
+        self.answer = True
+        self.module = ""
+        self.editor = SegmentEditor()
+        self.dicom = slicer.dicomDatabase = DicomDatabase()
         slicer.app = self.app
         slicer.mrmlScene = slicer.vtkMRMLScene()
         slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = widgets.QMRMLWidget, widgets.QMRMLNodeComboBox
         slicer.modules = SimpleNamespace()
         for name in ("errorDisplay", "warningDisplay", "infoDisplay"):
             setattr(slicer.util, name, lambda text, **_: self.dialogs.append(text))
+        for name, logic in (
+            ("segmentations", slicer.vtkSlicerSegmentationsModuleLogic()),
+            ("volumes", slicer.vtkSlicerVolumesLogic()),
+        ):
+            logic.SetMRMLScene(slicer.mrmlScene)
+            setattr(slicer.modules, name, SimpleNamespace(logic=lambda logic=logic: logic))
+        slicer.modules.segmenteditor = SimpleNamespace(
+            widgetRepresentation=lambda: SimpleNamespace(self=lambda: SimpleNamespace(editor=self.editor))
+        )
+        slicer.util.selectModule = lambda name: setattr(self, "module", name)
+        slicer.util.confirmOkCancelDisplay = self._ask
         names.install(widgets.UiLoader, {"ctkCollapsibleButton": widgets.CtkCollapsibleButton})
         sys.path.insert(0, str(MODULES))  # as Slicer does with every folder of modules
-        for name in ("slicer.util", "SegRapSlicer", "SegRapSlicerLib.structures_list", "SegRapSlicerLib.model_choice"):
+        parts = ("structures_list", "model_choice", "review_table", "export")
+        for name in ("slicer.util", "SegRapSlicer", *(f"SegRapSlicerLib.{part}" for part in parts)):
             names.use_properties_as_attributes(name)
         _give("i18n", tr=lambda text: text, translate=lambda context, text: text)
         _give("parameterNodeWrapper", parameterNodeWrapper=parameters.parameter_node_wrapper)
@@ -180,6 +235,10 @@ class Desktop:
         """File > Close scene."""
         slicer.mrmlScene.Clear()
         self.app.processEvents()
+
+    def _ask(self, question: str) -> bool:
+        self.dialogs.append(question)
+        return self.answer
 
     def wait(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:
         """Let the application run until something is so; fails when that takes longer."""

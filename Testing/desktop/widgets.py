@@ -11,7 +11,7 @@ from typing import Any
 
 from PySide6.QtCore import Property, Signal
 from PySide6.QtUiTools import QUiLoader
-from PySide6.QtWidgets import QComboBox, QStyle, QStyleOptionButton, QStylePainter, QWidget
+from PySide6.QtWidgets import QComboBox, QPushButton, QStyle, QStyleOptionButton, QStylePainter, QWidget
 
 
 class QMRMLWidget(QWidget):
@@ -131,6 +131,23 @@ class CtkCollapsibleButton(QWidget):
             self._set_collapsed(not self._collapsed)
 
 
+class CtkDirectoryButton(QPushButton):
+    """Chooses a folder."""
+
+    directoryChanged = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._directory = ""
+
+    def _set_directory(self, directory: str) -> None:
+        self._directory = directory
+        self.setProperty("text", directory)
+        self.directoryChanged.emit(directory)
+
+    directory = Property(str, lambda self: self._directory, _set_directory)
+
+
 class UiLoader(QUiLoader):
     """Qt's own loader with these widgets, and with the scene connections that a module's .ui states."""
 
@@ -138,6 +155,7 @@ class UiLoader(QUiLoader):
         "qMRMLWidget": QMRMLWidget,
         "qMRMLNodeComboBox": QMRMLNodeComboBox,
         "ctkCollapsibleButton": CtkCollapsibleButton,
+        "ctkDirectoryButton": CtkDirectoryButton,
     }
 
     def createWidget(self, class_name: str, parent: QWidget | None = None, name: str = "") -> QWidget:

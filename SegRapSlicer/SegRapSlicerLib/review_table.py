@@ -1,0 +1,194 @@
+"""The review: one row per structure, with what a check found, and how far the reader has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from segrap.errors import SegRapError
+from segrap.quality import words_for_cc
+from segrap.scene_review import (
+    DONE,
+    FLAGGED,
+    IN_PROGRESS,
+    NOT_STARTED,
+    ReviewRow,
+    check_again,
+    dim_all_but,
+    look_at,
+    review_rows,
+    set_status,
+)
+from segrap.scene_volumes import image_of_volume
+
+NAME, VOLUME, STATUS, FINDINGS = range(4)
+
+
+class ReviewTable(VTKObservationMixin):
+    """Works the review's widgets: `ui` holds reviewTable, its buttons, dimCheckBox,
+    findingsLabel and reviewLabel."""
+
+    def __init__(self, ui: Any) -> None:
+        VTKObservationMixin.__init__(self)
+        self._ui = ui
+        self._table = ui.reviewTable
+        self._node: Any = None
+        self._rows: list[ReviewRow] = []
+        self._refusal = ""
+        self._showing = False
+        self._table.setHorizontalHeaderLabels([_("Structure"), _("Volume (cc)"), _("Status"), _("Look at")])
+        self._table.itemSelectionChanged.connect(self._on_selected)
+        ui.dimCheckBox.toggled.connect(self._on_selected)
+        ui.previousButton.clicked.connect(lambda: self._step(-1, lambda row: True))
+        ui.nextButton.clicked.connect(lambda: self._step(1, lambda row: True))
+        ui.nextFlaggedButton.clicked.connect(lambda: self._step(1, lambda row: row.wants_a_look))
+        ui.doneButton.clicked.connect(self.mark_done)
+        ui.flagButton.clicked.connect(self.toggle_flag)
+        ui.editButton.clicked.connect(self.edit)
+        ui.checkAgainButton.clicked.connect(self.check_again)
+        self._shortcuts = [self._shortcut("D", self.mark_done), self._shortcut("F", self.toggle_flag)]
+        self.show(None)
+
+    def show(self, node: Any) -> None:
+        """Show the segments of a vtkMRMLSegmentationNode, or nothing; follows what happens to them afterwards."""
+        if node is not self._node:
+            self.removeObservers()
+            self._node = node
+            self._table.clearSelection()
+            if node:
+                for event in ("SegmentAdded", "SegmentRemoved", "SegmentModified"):
+                    self.addObserver(node.GetSegmentation(), getattr(slicer.vtkSegmentation, event), self._on_changed)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the rows up to date; the selection stays."""
+        self._rows = review_rows(self._node) if self._node else []
+        self._showing = True
+        self._table.rowCount = len(self._rows)
+        for number, row in enumerate(self._rows):
+            self._show_row(number, row)
+        self._showing = False
+        done = sum(row.status == DONE for row in self._rows)
+        left = sum(row.wants_a_look for row in self._rows)
+        counts = _("{done} of {all} done; {left} with something to look at.").format(
+            done=done, all=len(self._rows), left=left
+        )
+        self._ui.reviewLabel.text = (
+            f"{counts} {self._refusal}".strip() if self._rows else _("There are no contours to review yet.")
+        )
+        for button in (self._ui.previousButton, self._ui.nextButton, self._ui.nextFlaggedButton):
+            button.enabled = bool(self._rows)
+        self._ui.checkAgainButton.enabled = bool(self._rows)
+        self._show_selected()
+
+    def selected(self) -> list[ReviewRow]:
+        """The selected rows, from top to bottom."""
+        numbers = sorted({item.row() for item in self._table.selectedItems()})
+        return [self._rows[number] for number in numbers if number < len(self._rows)]
+
+    def mark_done(self) -> None:
+        """Accept the selected structures. Of several, targets stay as they are: each is accepted on its own."""
+        rows = self.selected()
+        targets = [row.name for row in rows if row.is_target] if len(rows) > 1 else []
+        for row in rows:
+            if row.name not in targets:
+                set_status(self._node, row.segment_id, DONE)
+        refusal = _("Not accepted: {names}. Accept each tumour volume on its own.").format(names=", ".join(targets))
+        self._refusal = refusal if targets else ""
+        self.refresh()
+        if len(rows) == 1:
+            self._step(1, lambda row: row.status != DONE)
+
+    def toggle_flag(self) -> None:
+        """Flag the selected structures for later, or take the flag away."""
+        for row in self.selected():
+            set_status(self._node, row.segment_id, IN_PROGRESS if row.status == FLAGGED else FLAGGED)
+        self.refresh()
+
+    def edit(self) -> None:
+        """Open the Segment Editor on the selected structure, so that painting it never erases its neighbours."""
+        (row,) = self.selected()
+        if row.status == NOT_STARTED:
+            set_status(self._node, row.segment_id, IN_PROGRESS)
+        slicer.util.selectModule("SegmentEditor")
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        editor.setSegmentationNode(self._node)
+        editor.setSourceVolumeNode(self._reference_volume())
+        editor.mrmlSegmentEditorNode().SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
+        editor.setCurrentSegmentID(row.segment_id)
+
+    def check_again(self) -> None:
+        """Check the contours as they now are."""
+        volume = self._reference_volume()
+        if volume is None:
+            slicer.util.errorDisplay(_("The CT of these contours is not in the scene any more."))
+            return
+        try:
+            with slicer.util.WaitCursor():
+                check_again(self._node, image_of_volume(volume))
+        except SegRapError as error:
+            slicer.util.errorDisplay(str(error))
+        self.refresh()
+
+    def _reference_volume(self) -> Any:
+        return self._node.GetNodeReference(self._node.GetReferenceImageGeometryReferenceRole())
+
+    def _show_row(self, number: int, row: ReviewRow) -> None:
+        statuses = (_("not started"), _("in progress"), _("done"), _("flagged"))
+        serious = [remark for remark in row.remarks if remark.severity != "note"]
+        texts = {
+            NAME: row.name,
+            VOLUME: "" if row.volume_cc is None else words_for_cc(row.volume_cc),
+            FINDINGS: " ".join(remark.message for remark in serious),
+            STATUS: statuses[row.status],
+        }
+        for column, text in texts.items():
+            item = self._table.item(number, column)
+            if item is None:
+                item = qt.QTableWidgetItem()
+                self._table.setItem(number, column, item)
+            item.setText(text)
+            item.setToolTip("\n".join(remark.message for remark in row.remarks))
+        pixmap = qt.QPixmap(12, 12)
+        pixmap.fill(qt.QColor(*(round(255 * part) for part in row.colour)))
+        self._table.item(number, NAME).setIcon(qt.QIcon(pixmap))
+
+    def _step(self, direction: int, wanted: Callable[[ReviewRow], bool]) -> None:
+        """Select the next row from the current one on that is wanted, beginning again at the other end."""
+        selected = {row.segment_id for row in self.selected()}
+        start = next((n for n, row in enumerate(self._rows) if row.segment_id in selected), -1 if direction > 0 else 0)
+        for step in range(1, len(self._rows) + 1):
+            number = (start + direction * step) % len(self._rows)
+            if wanted(self._rows[number]):
+                self._table.selectRow(number)
+                return
+
+    def _on_selected(self, *_ignored: Any) -> None:
+        if self._showing or not self._node:
+            return
+        self._refusal = ""
+        rows = self.selected()
+        dim_all_but(self._node, [row.segment_id for row in rows] if self._ui.dimCheckBox.checked else [])
+        if len(rows) == 1 and rows[0].place_ras:
+            look_at(self._node, rows[0].place_ras)
+        self._show_selected()
+
+    def _show_selected(self) -> None:
+        rows = self.selected()
+        self._ui.findingsLabel.text = "\n".join(remark.message for remark in rows[0].remarks) if len(rows) == 1 else ""
+        self._ui.doneButton.enabled = self._ui.flagButton.enabled = bool(rows)
+        self._ui.editButton.enabled = len(rows) == 1
+
+    def _on_changed(self, caller: Any = None, event: Any = None) -> None:
+        qt.QTimer.singleShot(0, self.refresh)
+
+    def _shortcut(self, key: str, slot: Callable[[], None]) -> Any:
+        shortcut = qt.QShortcut(qt.QKeySequence(key), self._table)
+        shortcut.context = qt.Qt.WidgetWithChildrenShortcut
+        shortcut.activated.connect(slot)
+        return shortcut
