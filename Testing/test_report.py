@@ -180,3 +180,19 @@ def test_an_output_folder_that_is_not_there_is_an_output_error(tmp_path: Path) -
 def test_there_is_no_overview_of_nothing() -> None:
     with pytest.raises(InputError, match="nothing to show"):
         overview_picture(ct(), contours(Pituitary=np.zeros(SHAPE, bool)))
+
+
+def test_structures_of_any_size_and_place_can_be_shown() -> None:
+    """Crops end between voxels; rounding there once asked for a pixel before the first of a neighbour."""
+    from segrap.evaluation.views import PLANES, Views
+
+    rng = np.random.default_rng(4)
+    geometry = Geometry((1.0, 1.0, 3.0))
+    for _ in range(250):
+        masks = {name: np.zeros(SHAPE, bool) for name in ("GTVp", "Parotid_L")}
+        for mask in masks.values():
+            low = rng.integers(0, np.array(SHAPE) - 2)
+            mask[tuple(slice(a, b) for a, b in zip(low, low + rng.integers(1, 20, 3), strict=True))] = True
+        views = Views(ct(geometry), Contours.from_masks(masks, geometry, Provenance()))
+        for plane in PLANES:
+            assert len(columns_of(views.of_structure("GTVp", plane, 280), RED))

@@ -196,11 +196,12 @@ class Views:
             return
         pixel_mm = (self.spacing_zyx_mm[plane.down], self.spacing_zyx_mm[plane.across])
         source = Pillow.fromarray(_depth_mm(np.pad(mask, rim), pixel_mm))
+        # Inside the source but for rounding, which Pillow does not forgive.
         corners = (
-            left / scale_x + frame.left - offset_x,
-            top / scale_y + frame.top - offset_y,
-            right / scale_x + frame.left - offset_x,
-            bottom / scale_y + frame.top - offset_y,
+            max(left / scale_x + frame.left - offset_x, 0.0),
+            max(top / scale_y + frame.top - offset_y, 0.0),
+            min(right / scale_x + frame.left - offset_x, source.width),
+            min(bottom / scale_y + frame.top - offset_y, source.height),
         )
         level = np.asarray(source.resize((right - left, bottom - top), Pillow.Resampling.BICUBIC, box=corners))
         slope_y, slope_x = np.gradient(level)
