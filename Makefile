@@ -24,6 +24,7 @@ check: .venv/installed-test
 bench: .venv/installed-test .venv-peers/installed-peers.txt
 	$(BIN)/python Testing/benchmarks/road.py
 	$(BIN)/python Testing/benchmarks/scene.py
+	$(BIN)/python Testing/benchmarks/evaluation.py
 
 train-demo-model: .venv/installed-test
 	$(BIN)/python -m segrap.training.phantom_model cases build/phantoms

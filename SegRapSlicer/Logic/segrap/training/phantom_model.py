@@ -52,17 +52,27 @@ RECIPE = Recipe(
 
 
 def make_case(seed: int) -> TrainingCase:
-    """The made-up patient of a seed on the recipe's grid, cropped to the body."""
+    """The made-up patient of a seed, scanned at 1 x 1 x 3 mm and brought to the recipe's grid as the engine would.
+
+    Cropped to the body: shoulders and couch stay in, for the engine's tiles cover them too; air around them does not.
+    """
+    from scipy.ndimage import zoom
+
     from segrap.training.phantom import Phantom
 
-    z, y, x = RECIPE.spacing_zyx_mm
-    case = Phantom(seed).render(spacing_mm=(x, y, z))
-    # Shoulders and couch stay in: the engine's tiles cover them too. Air around them does not.
-    body = np.argwhere(case.non_contrast.array > -500)
+    case = Phantom(seed).render()
+    x_mm, y_mm, _ = case.non_contrast.geometry.spacing_mm
+    factors = (y_mm / RECIPE.spacing_zyx_mm[1], x_mm / RECIPE.spacing_zyx_mm[2])
+
+    def on_grid(volume: np.ndarray, order: int) -> np.ndarray:
+        return np.stack([zoom(plane, factors, order=order, mode="nearest", grid_mode=True) for plane in volume])
+
+    scans = [on_grid(image.array, 3) for image in (case.non_contrast, case.contrast)]
+    body = np.argwhere(scans[0] > -500)
     low, high = body.min(0), body.max(0) + 1
     block = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    channels = RECIPE.normalise([case.non_contrast.array[block], case.contrast.array[block]])
-    return TrainingCase(channels, np.ascontiguousarray(case.subclasses.array[block]))
+    labels = on_grid(case.subclasses.array, 0)[block]
+    return TrainingCase(RECIPE.normalise([scan[block] for scan in scans]), np.ascontiguousarray(labels))
 
 
 def make_cases(seeds: Iterable[int], folder: Path) -> None:

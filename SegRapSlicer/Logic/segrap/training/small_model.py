@@ -39,7 +39,7 @@ class Recipe:
     """What a small model is: its inputs, labels, grid and network.
 
     labels: label name -> value, background 0 included. spacing_zyx_mm, patch_zyx: the network's grid and tile.
-    first_patch_zyx: the patches of the first half of the training; small ones show small structures more often.
+    first_patch_zyx: the patches of the first two thirds of the training; small ones show small structures more often.
     often: label value -> how often patches are centred on it, 1 where nothing is said.
     intensities: per channel (lower, upper, mean, sd) in HU of nnU-Net's CTNormalization: clip, subtract, divide.
     metadata: what goes into segrap.json.
@@ -181,7 +181,7 @@ def train(
             group["lr"] = rate
         total = 0.0
         for _ in range(batch):
-            channels, labels, missing = sampler.draw(early=part < 0.5)
+            channels, labels, missing = sampler.draw(early=part < 0.65)
             with torch.autocast("cpu", torch.bfloat16):
                 features = network.features(channels)
             loss = partial_loss(features, network.head, labels, missing, classes, 0.1 + 0.5 * part**2)
@@ -276,7 +276,7 @@ class PatchSampler:
     def draw(self, early: bool = False) -> tuple[Any, Any, tuple[int, ...]]:
         """One patch: channels (1, c, z, y, x) float32, labels (z, y, x) int64, missing label values.
 
-        early: of the size for the first half of the training.
+        early: of the size for the first part of the training.
         """
         import torch
 
