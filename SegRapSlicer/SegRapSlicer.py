@@ -33,11 +33,13 @@ from SegRapSlicerLib.export import Export
 from SegRapSlicerLib.model_choice import ModelChoice, why_not
 from SegRapSlicerLib.requirements import ensure_requirements
 from SegRapSlicerLib.review_table import ReviewTable
+from SegRapSlicerLib.sample_data import register_sample_data
 from SegRapSlicerLib.structures_list import StructuresList
 
 from segrap import anatomy
 from segrap.background import BackgroundContouring, Outcome, Scan
 from segrap.errors import Cancelled, InputError, SegRapError
+from segrap.image import Image
 from segrap.progress import Progress
 from segrap.scene import fill_segmentation
 from segrap.scene_review import note_findings
@@ -60,6 +62,7 @@ class SegRapSlicer(ScriptedLoadableModule):
             "non-contrast and a contrast CT. For research: every contour must be reviewed by a radiation oncologist."
         )
         self.parent.acknowledgementText = _("The structures are those of the SegRap2023 challenge.")
+        slicer.app.connect("startupCompleted()", register_sample_data)
 
 
 @parameterNodeWrapper
@@ -360,9 +363,18 @@ class SegRapSlicerTest(ScriptedLoadableModuleTest):
             self.setUp()
             test()
 
+    def addJaw(self):
+        """Some slices of a made-up patient: few tiles for the network."""
+        from segrap.training.phantom import Phantom
+
+        case = Phantom(1).render(spacing_mm=(4.0, 4.0, 6.0))
+        images = {"non-contrast": case.non_contrast, "with contrast": case.contrast}
+        slabs = {name: Image(image.array[32:42], image.geometry) for name, image in images.items()}
+        return [add_volume(slicer.mrmlScene, slab, name) for name, slab in slabs.items()]
+
     def test_made_up_patient_is_contoured(self):
         self.delayDisplay("Contouring a made-up patient")
-        ncct, cect = addMadeUpPatient(spacing_mm=(4.0, 4.0, 6.0))
+        ncct, cect = self.addJaw()
         logic = SegRapSlicerLogic()
         segmentation = logic.autoContour(ncct, cect, structures=["Mandible_L", "GTVp"])
         logic.close()
@@ -373,7 +385,7 @@ class SegRapSlicerTest(ScriptedLoadableModuleTest):
 
     def test_cancelled_job_leaves_the_scene_as_it_was(self):
         self.delayDisplay("Cancelling a job")
-        ncct, cect = addMadeUpPatient(spacing_mm=(4.0, 4.0, 6.0))
+        ncct, cect = self.addJaw()
         nodes = slicer.mrmlScene.GetNumberOfNodes()
         logic = SegRapSlicerLogic()
         logic.autoContour(ncct, cect, wait=False)
@@ -384,12 +396,3 @@ class SegRapSlicerTest(ScriptedLoadableModuleTest):
                 time.sleep(POLL_MILLISECONDS / 1000)
         logic.close()
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), nodes)
-
-
-def addMadeUpPatient(seed=1, spacing_mm=(1.0, 1.0, 3.0)):
-    """Add the two CTs of a made-up patient to the scene; returns (non-contrast, contrast) volume nodes."""
-    from segrap.training.phantom import Phantom
-
-    case = Phantom(seed).render(spacing_mm=spacing_mm)
-    images = {"Made-up patient non-contrast": case.non_contrast, "Made-up patient contrast": case.contrast}
-    return tuple(add_volume(slicer.mrmlScene, image, name) for name, image in images.items())

@@ -154,6 +154,15 @@ def test_two_plain_scans_are_left_to_the_user(panel: Panel, case: PhantomCase) -
     assert panel.names("nonContrastSelector") is None
 
 
+def test_made_up_patient_comes_from_sample_data_and_fills_the_panel(panel: Panel) -> None:
+    panel.desktop.sample_data["SegRapSlicer", "SegRapMadeUpPatient"](None)
+    panel.desktop.app.processEvents()
+    assert panel.names("nonContrastSelector") == "Made-up patient non-contrast"
+    assert panel.names("contrastSelector") == "Made-up patient contrast"
+    panel.choose_model("SegRapPhantom")
+    assert panel.button_off_because == ""
+
+
 def test_same_volume_twice_is_refused_before_the_click(panel: Panel, case: PhantomCase) -> None:
     plain, _ = panel.load_pair(case)
     panel.ui.contrastSelector.setCurrentNode(plain)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -169,6 +169,7 @@ class Desktop:
         self.answer = True
         self.module = ""
         self.editor = SegmentEditor()
+        self.sample_data = SampleDataLogic.sources
         self.dicom = slicer.dicomDatabase = DicomDatabase()
         slicer.app = self.app
         slicer.mrmlScene = slicer.vtkMRMLScene()
@@ -200,6 +201,8 @@ class Desktop:
             *(ScriptedLoadableModuleLogic, ScriptedLoadableModuleTest),
         )
         _give("ScriptedLoadableModule", __all__=[base.__name__ for base in bases], **{b.__name__: b for b in bases})
+        sys.modules["SampleData"] = ModuleType("SampleData")
+        sys.modules["SampleData"].SampleDataLogic = SampleDataLogic  # type: ignore[attr-defined]
         # In Slicer a plugin of the application gives every new node its place in the subject hierarchy.
         slicer.mrmlScene.AddObserver(slicer.mrmlScene.NodeAddedEvent, _list_in_hierarchy)
 
@@ -213,6 +216,8 @@ class Desktop:
             spec.loader.exec_module(module)
             description = SimpleNamespace(path=str(MODULES / f"{name}.py"))
             getattr(module, name)(description)
+            for started in self.app.startup:
+                started()
             parent = ModuleWidget(name)
             setattr(
                 slicer.modules,
@@ -266,6 +271,26 @@ class Desktop:
         """A picture of a module's panel."""
         self.app.processEvents()
         assert widget.parent.grab().save(str(path))
+
+
+class SampleDataLogic:
+    """The Sample Data module, as far as modules register with it; `sources` holds (category, name) and what a click on
+    it calls."""
+
+    sources: ClassVar[dict[tuple[str, str], Callable[[Any], Any]]] = {}
+
+    @classmethod
+    def registerCustomSampleDataSource(
+        cls,
+        category: str,
+        sampleName: str,
+        uris: list[str],
+        fileNames: list[str],
+        customDownloader: Callable[[Any], Any],
+    ) -> None:
+        if len(uris) != len(fileNames):
+            raise ValueError("All fields of sample data source must have the same length")
+        cls.sources[category, sampleName] = customDownloader
 
 
 def _give(module: str, **attributes: Any) -> None:
