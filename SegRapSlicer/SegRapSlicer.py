@@ -139,6 +139,8 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller=None, event=None):
         self.setParameterNode(None)
+        self._review.show(None)
+        self._export.show(None)
         if self.logic.running:
             self.logic.close()
             self.showIdle(_("The scene was closed; the contouring was cancelled."))
@@ -247,8 +249,8 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             slicer.util.errorDisplay(str(error))
         else:
             if segmentation:
-                if self._parameterNode:
-                    self._parameterNode.segmentation = segmentation
+                # Also when the user is in another module by now and the panel follows no parameter node.
+                self.logic.getParameterNode().segmentation = segmentation
                 self.showIdle(" ".join([_("Done. Review every contour before it is used."), *self.logic.remarks]))
             elif self.logic.progress:
                 progress = self.logic.progress

@@ -248,6 +248,19 @@ def test_contours_arrive_named_and_placed_beside_their_scan_while_the_window_sta
     assert panel.text("statusLabel").startswith("Done. Review every contour")
 
 
+def test_contours_that_arrive_while_another_module_is_open_are_there_on_return(panel: Panel, case: PhantomCase) -> None:
+    panel.load(PLAIN, case.non_contrast)
+    panel.choose_model("Single")
+    panel.click("autoContourButton")
+    panel.widget.exit()
+    panel.wait_until_idle()
+    panel.widget.enter()
+    assert panel.ui.reviewTable.property("rowCount") == 2
+    panel.widget.exit()
+    panel.desktop.close_scene()
+    assert panel.ui.reviewTable.property("rowCount") == 0
+
+
 def test_cancel_ends_the_job_within_a_second_and_leaves_the_scene_as_it_was(panel: Panel, case: PhantomCase) -> None:
     panel.load_pair(case)
     nodes = slicer.mrmlScene.GetNumberOfNodes()

@@ -239,6 +239,28 @@ def test_review_comes_back_with_the_saved_segmentation(review: Review, tmp_path:
     assert read_seg_nrrd(tmp_path / "contours.seg.nrrd").names == review.contours.names
 
 
+def test_review_goes_on_where_it_was_when_the_scene_is_opened_again(review: Review, tmp_path: Path) -> None:
+    review.select("BrainStem")
+    review.click("doneButton")
+    for node, name in ((review.volume, "ct.nrrd"), (review.node, "contours.seg.nrrd")):
+        node.AddDefaultStorageNode()
+        node.GetStorageNode().SetFileName(str(tmp_path / name))
+        assert node.GetStorageNode().WriteData(node)
+    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+    slicer.mrmlScene.SetRootDirectory(str(tmp_path))
+    slicer.mrmlScene.Commit()
+    review.desktop.close_scene()
+    assert review.names() == []
+    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+    slicer.mrmlScene.Connect()
+    review.desktop.app.processEvents()
+    assert review.names() == list(review.contours.names)
+    assert [review.cell(name, 2) for name in ("BrainStem", "GTVp")] == ["done", "not started"]
+    assert review.cell("Chiasm", 3).startswith("Asked for but not found")
+    review.click("checkAgainButton")
+    assert review.desktop.dialogs == []
+
+
 def test_export_asks_before_it_writes_what_nobody_reviewed(review: Review, tmp_path: Path) -> None:
     review.select("BrainStem")
     review.click("doneButton")

@@ -23,6 +23,7 @@ class Export:
     def __init__(self, ui: Any) -> None:
         self._ui = ui
         self._node: Any = None
+        ui.exportDirectoryButton.directory = str(Path.home())
         ui.exportRtstructButton.clicked.connect(lambda: self._export(export_rtstruct))
         ui.exportSegmentationButton.clicked.connect(lambda: self._export(export_segmentation))
         self.show(None)

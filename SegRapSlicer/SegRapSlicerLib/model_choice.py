@@ -39,9 +39,10 @@ class ModelChoice:
         self._label.text = describe(card) if card else _("There is no model yet.")
         return card
 
-    def _on_changed(self, index: int) -> None:
+    def _on_changed(self, *_ignored: Any) -> None:
+        # What Qt 5 passes is the index or the text, whichever overload was found; ask for the index.
         if not self._showing:
-            self._chosen(list(self._cards)[index])
+            self._chosen(list(self._cards)[self._combo_box.currentIndex])
 
 
 def describe(card: ModelCard) -> str:
