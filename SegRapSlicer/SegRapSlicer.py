@@ -276,7 +276,6 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         self._inputs = ()
         self.progress = None
         self.remarks = ()
-        self.findings = ()
 
     def getParameterNode(self):
         return SegRapSlicerParameterNode(super().getParameterNode())
@@ -293,10 +292,13 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
     def start(self, nonContrast, contrast=None, model=None, structures=None, device="auto", allowDemoModel=False):
         """Begin a job in the background process; call `poll` until it gives a segmentation or raises.
 
-        Raises InputError (a volume that cannot be used), UsageError (a job is running), ResourceError, OutputError.
+        Raises InputError (volumes that cannot be used), UsageError (a job is running), ResourceError, OutputError.
         """
-        nodes = [node for node in (nonContrast, contrast) if node]
-        scans = [Scan(image_of_volume(node), node.GetName(), series_uid(node)) for node in nodes]
+        describe_pair(nonContrast, contrast)
+        nodes = [nonContrast, contrast] if contrast else [nonContrast]
+        # The background process is told roles: a volume may bear a patient's name.
+        roles = (_("non-contrast CT"), _("contrast CT"))
+        scans = [Scan(image_of_volume(node), role, series_uid(node)) for role, node in zip(roles, nodes, strict=False)]
         self._contouring.start(
             *scans, model=model, structures=structures, device=device, allow_demo_model=allowDemoModel
         )
@@ -319,7 +321,7 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         return None
 
     def _addSegmentation(self, outcome):
-        self.remarks, self.findings = outcome.remarks, outcome.findings
+        self.remarks = outcome.remarks
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
         node.CreateDefaultDisplayNodes()
         fill_segmentation(node, outcome.contours)
@@ -357,12 +359,9 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
 class SegRapSlicerTest(ScriptedLoadableModuleTest):
     """Runs in Slicer (Reload and Test, ctest): the road from a made-up patient to contours, and a cancelled job."""
 
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-
     def runTest(self):
         for test in (self.test_made_up_patient_is_contoured, self.test_cancelled_job_leaves_the_scene_as_it_was):
-            self.setUp()
+            slicer.mrmlScene.Clear()
             test()
 
     def addJaw(self):
@@ -395,6 +394,5 @@ class SegRapSlicerTest(ScriptedLoadableModuleTest):
         with self.assertRaises(Cancelled):
             while True:
                 logic.poll()
-                time.sleep(POLL_MILLISECONDS / 1000)
         logic.close()
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), nodes)

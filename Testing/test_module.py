@@ -337,6 +337,24 @@ def test_script_gets_the_segmentation_of_the_structures_it_names(panel: Panel, c
     assert list(node.GetSegmentation().GetSegmentIDs()) == ["BrainStem"]
 
 
+def test_script_is_refused_what_the_panel_refuses(panel: Panel, case: PhantomCase) -> None:
+    plain = panel.load(PLAIN, case.non_contrast)
+    with pytest.raises(InputError, match="same volume"):
+        panel.logic.autoContour(plain, plain, model="Pair")
+    with pytest.raises(InputError, match="Choose the non-contrast CT"):
+        panel.logic.autoContour(None)
+    with pytest.raises(UsageError, match="Tonsil"):
+        panel.logic.autoContour(plain, model="Single", structures=["Tonsil"])
+
+
+def test_swapped_scans_are_told_by_their_roles_and_not_by_the_names_of_volumes(panel: Panel, case: PhantomCase) -> None:
+    plain, enhanced = panel.load_pair(case)
+    plain.SetName("Doe Jane")
+    with pytest.raises(InputError, match="swapped: vessels in non-contrast CT") as caught:
+        panel.logic.autoContour(enhanced, plain, model="Pair")
+    assert "Doe" not in str(caught.value)
+
+
 def test_contours_of_a_moved_scan_lie_where_it_is_shown(panel: Panel, case: PhantomCase) -> None:
     plain = panel.load(PLAIN, case.non_contrast)
     here = panel.logic.autoContour(plain, model="Single")
