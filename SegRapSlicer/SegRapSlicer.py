@@ -41,9 +41,9 @@ from segrap.background import BackgroundContouring, Outcome, Scan
 from segrap.errors import Cancelled, InputError, SegRapError
 from segrap.image import Image
 from segrap.progress import Progress
-from segrap.scene import fill_segmentation
-from segrap.scene_review import note_findings
-from segrap.scene_volumes import add_volume, describe_pair, find_pair, image_of_volume, place_beside, series_uid
+from segrap.scene.review import note_findings
+from segrap.scene.segmentation import fill_segmentation
+from segrap.scene.volumes import add_volume, describe_pair, find_pair, image_of_volume, place_beside, series_uid
 
 POLL_MILLISECONDS = 50
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from segrap.contour_files import write_challenge_mha, write_nifti_folder
+from segrap.contour_files.formats import write_challenge_mha, write_nifti_folder
+from segrap.contour_files.seg_nrrd import write_seg_nrrd
 from segrap.contours import Contours, Provenance
 from segrap.evaluation.cases import Case
 from segrap.evaluation.comparison import Comparison, Result, Source
 from segrap.evaluation.metrics import Scores
-from segrap.image import Geometry
-from segrap.seg_nrrd import write_seg_nrrd
+from segrap.geometry import Geometry
 
 SHAPE = (8, 20, 24)
 GEOMETRY = Geometry((0.75, 0.75, 3.0), (-10.0, 5.0, 40.0))

@@ -6,7 +6,7 @@ import numpy as np
 
 from segrap import anatomy
 from segrap.contours import Contours, Provenance
-from segrap.image import Geometry
+from segrap.geometry import Geometry
 
 STRAIGHT = Geometry((1.0, 1.5, 3.0), (-7.25, 4.5, 100.125))
 

@@ -15,8 +15,8 @@ from synthetic_ct import (
 )
 
 from segrap.contours import Contours, Provenance
-from segrap.dicom_series import CTSeries, read_series_folder
-from segrap.image import Geometry
+from segrap.ct.dicom_series import CTSeries, read_series_folder
+from segrap.geometry import Geometry
 
 SHAPE = (12, 44, 56)
 SPACING_MM = (0.9, 1.2, 3.0)

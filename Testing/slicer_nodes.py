@@ -10,11 +10,11 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from segrap.contour_files import write_seg_nrrd
+from segrap.contour_files.seg_nrrd import write_seg_nrrd
+from segrap.contour_files.slicer_segments import index_to_ras
 from segrap.contours import Contours
-from segrap.image import Geometry
-from segrap.scene import contours_from_segmentation, fill_segmentation
-from segrap.slicer_segments import index_to_ras
+from segrap.geometry import Geometry
+from segrap.scene.segmentation import contours_from_segmentation, fill_segmentation
 
 LABELMAP = "Binary labelmap"
 Logic = slicer.vtkSlicerSegmentationsModuleLogic

@@ -12,7 +12,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from segrap.image import Geometry, Image
+from segrap.geometry import Geometry
+from segrap.image import Image
 
 HEAD_FIRST_SUPINE = np.eye(3)
 # The columns are the directions of rising x, y and z index; z is always row x column here, as DICOM readers stack.

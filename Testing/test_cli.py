@@ -66,8 +66,9 @@ def test_contours_lie_in_the_right_place_whatever_the_axis_order(
     """The same patient saved with its axes turned and flipped gives the same contours in the same places."""
     import numpy as np
 
-    from segrap.image import AxisOrder, Geometry, read_image, write_image
-    from segrap.seg_nrrd import read_seg_nrrd
+    from segrap.contour_files.seg_nrrd import read_seg_nrrd
+    from segrap.geometry import Geometry
+    from segrap.image import AxisOrder, read_image, write_image
 
     turned = tmp_path / "turned"
     turned.mkdir()

@@ -21,18 +21,18 @@ from made_contours import (
 from small_disk import full_disk, mounted
 
 from segrap import anatomy
-from segrap.contour_files import (
+from segrap.contour_files.formats import (
     read_challenge_mha,
     read_nifti_folder,
-    read_seg_nrrd,
     write_challenge_mha,
     write_nifti_folder,
-    write_seg_nrrd,
     write_structures_csv,
 )
+from segrap.contour_files.seg_nrrd import read_seg_nrrd, write_seg_nrrd
 from segrap.contours import Contours
 from segrap.errors import InputError, OutputError
-from segrap.image import Geometry, Image, same_grid, write_image
+from segrap.geometry import Geometry, same_grid
+from segrap.image import Image, write_image
 
 WRITERS: dict[str, Callable[[Contours, Path], object]] = {
     "contours.seg.nrrd": write_seg_nrrd,

@@ -12,12 +12,13 @@ from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 from synthetic_ct import FEET_FIRST_SUPINE, head_like, write_ct_series
 
-from segrap.alignment import around_body, coarse_view, covered, enhancement_hu, measure_alignment, second_on_first
-from segrap.ct_pair import CTPair, describes_contrast, load_pair
-from segrap.dicom_series import read_series_folder
+from segrap.ct.alignment import around_body, coarse_view, covered, enhancement_hu, measure_alignment, second_on_first
+from segrap.ct.dicom_series import read_series_folder
+from segrap.ct.hounsfield import hounsfield_fault
+from segrap.ct.pair import CTPair, describes_contrast, load_pair
 from segrap.errors import InputError
-from segrap.hounsfield import hounsfield_fault
-from segrap.image import Geometry, Image, read_image, same_grid, write_image
+from segrap.geometry import Geometry, same_grid
+from segrap.image import Image, read_image, write_image
 
 SHAPE, SPACING_MM = (32, 72, 72), (2.5, 2.5, 3.0)
 

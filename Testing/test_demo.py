@@ -12,8 +12,8 @@ import pytest
 from conftest import run_segrap
 
 from segrap import anatomy
-from segrap.dicom_series import read_series_folder
-from segrap.seg_nrrd import read_seg_nrrd
+from segrap.contour_files.seg_nrrd import read_seg_nrrd
+from segrap.ct.dicom_series import read_series_folder
 
 
 @pytest.fixture(scope="module")

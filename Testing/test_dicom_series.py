@@ -21,9 +21,10 @@ from synthetic_ct import (
     write_ct_series,
 )
 
-from segrap.dicom_series import CTSeries, read_series_folder
+from segrap.ct.dicom_series import CTSeries, read_series_folder
 from segrap.errors import InputError
-from segrap.image import Geometry, Image, same_grid
+from segrap.geometry import Geometry, same_grid
+from segrap.image import Image
 
 POSITIONS = {
     "HFS": HEAD_FIRST_SUPINE,

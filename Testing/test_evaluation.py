@@ -24,13 +24,14 @@ from evaluation_cases import (
 )
 from rtstruct_cases import small_series
 
-from segrap.contour_files import read_nifti_folder
+from segrap.contour_files.formats import read_nifti_folder
+from segrap.contour_files.seg_nrrd import write_seg_nrrd
 from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
 from segrap.evaluation.comparison import compare
-from segrap.image import AxisOrder, Geometry, Image, write_image
+from segrap.geometry import Geometry
+from segrap.image import AxisOrder, Image, write_image
 from segrap.rtstruct.write import write_rtstruct
-from segrap.seg_nrrd import write_seg_nrrd
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 from conftest import run_segrap
 from evaluation_cases import PREDICTION, REFERENCE, as_masks, as_segmentation, drawn, folder_of_cases, method
 
+from segrap.contour_files.seg_nrrd import write_seg_nrrd
 from segrap.contours import Contours, Provenance
 from segrap.errors import UsageError
 from segrap.evaluation.commissioning import judge
 from segrap.evaluation.evaluate import evaluate
-from segrap.seg_nrrd import write_seg_nrrd
 
 
 def commission(prediction: Path, reference: Path, output: Path) -> tuple[str, list[dict[str, str]]]:

@@ -190,7 +190,7 @@ def test_real_contours_of_openkbp_score_as_with_surface_distance(shared_data: Pa
 
 
 def test_the_challenges_example_scores_as_with_surface_distance(shared_data: Path):
-    from segrap.contour_files import read_challenge_mha
+    from segrap.contour_files.formats import read_challenge_mha
 
     contours = read_challenge_mha(shared_data / "segrap_example" / "gtvs_output_example.mha")
     mask, _ = contours.mask_in_box("GTVnd")

@@ -10,7 +10,8 @@ import pytest
 import SimpleITK
 
 from segrap.errors import InputError, OutputError
-from segrap.image import AxisOrder, Geometry, Image, read_image, resample, same_grid, write_image
+from segrap.geometry import Geometry, same_grid
+from segrap.image import AxisOrder, Image, read_image, resample, write_image
 from segrap.writing import replacing
 
 ALL_48_DIRECTIONS = [

@@ -75,7 +75,7 @@ class Panel:
         return str(getattr(self.ui, name).property("text"))
 
     def load(self, name: str, image: Image) -> Any:
-        from segrap.scene_volumes import add_volume
+        from segrap.scene.volumes import add_volume
 
         node = add_volume(slicer.mrmlScene, image, name)
         self.desktop.app.processEvents()
@@ -239,7 +239,7 @@ def test_contours_arrive_named_and_placed_beside_their_scan_while_the_window_sta
     assert list(node.GetSegmentation().GetSegmentIDs()) == ["BrainStem", "SpinalCord"]
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
     assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) == plain
-    from segrap.scene import contours_from_segmentation
+    from segrap.scene.segmentation import contours_from_segmentation
 
     image = case.non_contrast
     read = contours_from_segmentation(node, image.geometry, image.shape)
@@ -362,7 +362,7 @@ def test_contours_of_a_moved_scan_lie_where_it_is_shown(panel: Panel, case: Phan
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
     plain.SetAndObserveTransformNodeID(transform.GetID())
-    from segrap.scene_volumes import image_of_volume
+    from segrap.scene.volumes import image_of_volume
 
     moved = image_of_volume(plain)
     assert np.allclose(

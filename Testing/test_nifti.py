@@ -12,7 +12,8 @@ from made_contours import GEOMETRIES
 from small_disk import full_disk
 
 from segrap.errors import InputError, OutputError
-from segrap.image import Geometry, Image, read_image, same_grid, write_image
+from segrap.geometry import Geometry, same_grid
+from segrap.image import Image, read_image, write_image
 
 STRAIGHT = GEOMETRIES["straight"]
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from segrap import anatomy
-from segrap.contour_files import read_nifti_folder
-from segrap.ct_pair import load_pair
-from segrap.dicom_series import read_series_folder
-from segrap.image import Geometry, Image, read_image, resample
+from segrap.contour_files.formats import read_nifti_folder
+from segrap.ct.dicom_series import read_series_folder
+from segrap.ct.pair import load_pair
+from segrap.geometry import Geometry
+from segrap.image import Image, read_image, resample
 from segrap.training.phantom import Phantom, PhantomCase, looks_like_phantom
 from segrap.training.phantom_files import write_dicom_pair, write_nifti_pair
 from segrap.training.phantom_marker import ROD_HU

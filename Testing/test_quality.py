@@ -8,7 +8,8 @@ import pytest
 from segrap import anatomy
 from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
-from segrap.image import Geometry, Image
+from segrap.geometry import Geometry
+from segrap.image import Image
 from segrap.quality import SCAN_LENGTH_DEPENDENT, Finding, Kind, check
 from segrap.training.phantom import Phantom, PhantomCase
 

@@ -13,10 +13,11 @@ from PIL import Image as Pillow
 
 from segrap import anatomy
 from segrap.contours import Contours, IntendedUse, Provenance
-from segrap.ct_pair import CTPair
+from segrap.ct.pair import CTPair
 from segrap.errors import InputError, OutputError
 from segrap.evaluation.report import overview_picture, write_report
-from segrap.image import Geometry, Image
+from segrap.geometry import Geometry
+from segrap.image import Image
 from segrap.quality import Finding, check
 
 SHAPE = (30, 48, 48)

@@ -13,14 +13,14 @@ import slicer
 from desktop import Desktop
 from PySide6 import QtCore, QtTest
 
+from segrap.contour_files.seg_nrrd import read_seg_nrrd
 from segrap.contours import Contours
-from segrap.dicom_series import CTSeries, read_series_folder
+from segrap.ct.dicom_series import CTSeries, read_series_folder
 from segrap.quality import check
 from segrap.rtstruct.read import read_rtstruct
-from segrap.scene import fill_segmentation
-from segrap.scene_review import DONE, note_findings, review_rows, set_status
-from segrap.scene_volumes import add_volume, place_beside
-from segrap.seg_nrrd import read_seg_nrrd
+from segrap.scene.review import DONE, note_findings, review_rows, set_status
+from segrap.scene.segmentation import fill_segmentation
+from segrap.scene.volumes import add_volume, place_beside
 from segrap.training.phantom import Phantom
 from segrap.training.phantom_files import truth, write_dicom_pair
 

@@ -13,9 +13,9 @@ from synthetic_ct import write_ct_series
 
 from segrap import anatomy
 from segrap.contours import Contours, Provenance
-from segrap.dicom_series import CTSeries, read_series_folder
+from segrap.ct.dicom_series import CTSeries, read_series_folder
 from segrap.errors import InputError, OutputError, UsageError
-from segrap.image import Geometry
+from segrap.geometry import Geometry
 from segrap.rtstruct.read import drawn_on, read_rtstruct
 from segrap.rtstruct.write import write_rtstruct
 

@@ -13,8 +13,9 @@ from rtstruct_cases import ORIENTATIONS, contours_of, difficult_masks, small_ser
 
 from segrap import anatomy
 from segrap.contours import Contours
-from segrap.dicom_series import CTSeries, read_series_folder
-from segrap.image import read_image, same_grid
+from segrap.ct.dicom_series import CTSeries, read_series_folder
+from segrap.geometry import same_grid
+from segrap.image import read_image
 from segrap.rtstruct.read import read_rtstruct
 from segrap.rtstruct.write import write_rtstruct
 

@@ -14,7 +14,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from rtstruct_cases import SHAPE, contours_of, difficult_masks, small_series
 
-from segrap.dicom_series import CTSeries
+from segrap.ct.dicom_series import CTSeries
 from segrap.errors import InputError
 from segrap.rtstruct.lint import Finding, lint
 from segrap.rtstruct.write import write_rtstruct

@@ -22,10 +22,10 @@ from slicer_nodes import (
 from vtk.util.numpy_support import vtk_to_numpy
 
 from segrap import anatomy
+from segrap.contour_files.slicer_segments import OUR_TAGS, index_to_ras
 from segrap.contours import Contours
-from segrap.image import Geometry
-from segrap.scene import empty_segmentation, fill_segmentation
-from segrap.slicer_segments import OUR_TAGS, index_to_ras
+from segrap.geometry import Geometry
+from segrap.scene.segmentation import empty_segmentation, fill_segmentation
 
 
 @pytest.fixture

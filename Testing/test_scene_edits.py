@@ -22,11 +22,11 @@ from slicer_nodes import (
 )
 
 from segrap import anatomy
-from segrap.contour_files import read_seg_nrrd
+from segrap.contour_files.seg_nrrd import read_seg_nrrd
 from segrap.contours import Provenance
 from segrap.errors import InputError
-from segrap.image import Geometry
-from segrap.scene import contours_from_segmentation
+from segrap.geometry import Geometry
+from segrap.scene.segmentation import contours_from_segmentation
 
 
 @pytest.fixture

@@ -17,13 +17,10 @@ from made_contours import (
     one_voxel,
 )
 
-from segrap.contour_files import (
-    read_seg_nrrd,
-    write_seg_nrrd,
-)
+from segrap.contour_files.seg_nrrd import read_seg_nrrd, write_seg_nrrd
 from segrap.contours import Contours
 from segrap.errors import InputError
-from segrap.image import Geometry, same_grid
+from segrap.geometry import Geometry, same_grid
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)

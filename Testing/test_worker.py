@@ -21,7 +21,7 @@ from nnunet_folders import write_model_folder
 
 from segrap.background import BackgroundContouring, Event, Outcome, Scan
 from segrap.contouring import contour
-from segrap.ct_pair import CTPair, load_pair, pair_images
+from segrap.ct.pair import CTPair, load_pair, pair_images
 from segrap.errors import Cancelled, InputError, OutputError, ResourceError, SegRapError, UsageError
 from segrap.models.folder import read_model
 from segrap.progress import Progress
@@ -246,7 +246,8 @@ def test_worker_and_voxels_go_when_the_caller_is_killed(pair: CTPair, slow_model
 import json, sys, time
 import numpy as np
 from segrap.background import BackgroundContouring, Scan
-from segrap.image import Geometry, Image
+from segrap.geometry import Geometry
+from segrap.image import Image
 process = BackgroundContouring()
 process.start(Scan(Image(np.load({str(tmp_path / "ct.npy")!r}), Geometry((5, 5, 5))), "ct"), model={str(one_channel)!r})
 while True:

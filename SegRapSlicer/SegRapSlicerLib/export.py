@@ -8,11 +8,11 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from segrap.dicom_series import CTSeries, read_series_folder
+from segrap.ct.dicom_series import CTSeries, read_series_folder
 from segrap.errors import InputError, SegRapError
 from segrap.rtstruct.write import write_rtstruct
-from segrap.scene import contours_from_segmentation
-from segrap.scene_review import not_reviewed
+from segrap.scene.review import not_reviewed
+from segrap.scene.segmentation import contours_from_segmentation
 from segrap.writing import replacing
 
 

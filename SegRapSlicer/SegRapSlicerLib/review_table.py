@@ -12,7 +12,7 @@ from slicer.util import VTKObservationMixin
 
 from segrap.errors import SegRapError
 from segrap.quality import words_for_cc
-from segrap.scene_review import (
+from segrap.scene.review import (
     DONE,
     FLAGGED,
     IN_PROGRESS,
@@ -24,7 +24,7 @@ from segrap.scene_review import (
     review_rows,
     set_status,
 )
-from segrap.scene_volumes import image_of_volume
+from segrap.scene.volumes import image_of_volume
 
 NAME, VOLUME, STATUS, FINDINGS = range(4)
 

@@ -18,11 +18,11 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 from segrap import anatomy
-from segrap.contour_files import read_seg_nrrd, write_seg_nrrd
+from segrap.contour_files.seg_nrrd import read_seg_nrrd, write_seg_nrrd
+from segrap.contour_files.slicer_segments import index_to_ras
 from segrap.contours import Contours, Provenance
-from segrap.image import Geometry
-from segrap.scene import contours_from_segmentation, empty_segmentation, fill_segmentation
-from segrap.slicer_segments import index_to_ras
+from segrap.geometry import Geometry
+from segrap.scene.segmentation import contours_from_segmentation, empty_segmentation, fill_segmentation
 
 SHAPE = (130, 1024, 1024)
 GEOMETRY = Geometry((0.54, 0.54, 3.0))

@@ -18,8 +18,8 @@ from segrap.terminal import errors_as_exit_status, give, progress_bar, say
 
 if TYPE_CHECKING:
     from segrap.contours import Contours
-    from segrap.ct_pair import CTPair
-    from segrap.dicom_series import CTSeries
+    from segrap.ct.dicom_series import CTSeries
+    from segrap.ct.pair import CTPair
     from segrap.progress import ProgressCallback
 
 FORMATS = ("seg.nrrd", "rtstruct", "segrap", "nifti")
@@ -69,7 +69,7 @@ def contour(
     NCCT and CECT are a DICOM folder or a .nii, .nii.gz, .nrrd, .mha or .mhd file. One DICOM folder may hold both scans.
     """
     from segrap import anatomy
-    from segrap.ct_pair import load_pair
+    from segrap.ct.pair import load_pair
     from segrap.progress import Progress
 
     chosen = anatomy.choose(name.strip() for name in structures.split(",")) if structures else None
@@ -86,7 +86,7 @@ def contour(
 @as_json
 def demo(output: Path, seed: int, as_json: bool) -> None:
     """Contour a made-up patient: the whole road, from two DICOM series to an RTSTRUCT, with pictures and report."""
-    from segrap.ct_pair import load_pair
+    from segrap.ct.pair import load_pair
     from segrap.progress import Progress
     from segrap.training.phantom import Phantom
     from segrap.training.phantom_files import write_dicom_pair
@@ -269,8 +269,8 @@ def rtstruct() -> None:
 def write(contours: Path, ct_folder: Path, output: Path, structures: str | None, names: Any) -> None:
     """Write CONTOURS (.seg.nrrd, also as edited and saved by Slicer) as an RTSTRUCT on the CT in CT_FOLDER."""
     from segrap import anatomy
+    from segrap.contour_files.seg_nrrd import read_seg_nrrd
     from segrap.rtstruct.write import write_rtstruct
-    from segrap.seg_nrrd import read_seg_nrrd
 
     read = read_seg_nrrd(contours)
     _say_left_out(read.left_out)
@@ -306,8 +306,8 @@ def check(file: Path, ct_folder: Path, as_json: bool) -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
 def read(file: Path, ct_folder: Path, output: Path) -> None:
     """Turn the structures of an RTSTRUCT into a Slicer segmentation (.seg.nrrd) on the CT in CT_FOLDER."""
+    from segrap.contour_files.seg_nrrd import write_seg_nrrd
     from segrap.rtstruct.read import read_rtstruct
-    from segrap.seg_nrrd import write_seg_nrrd
 
     contours = read_rtstruct(file, _series_of(ct_folder))
     _say_left_out(contours.left_out)
@@ -317,9 +317,9 @@ def read(file: Path, ct_folder: Path, output: Path) -> None:
 
 def _series_of(ct_folder: Path, contours: Contours | None = None) -> CTSeries:
     """The one CT series of the folder, or of several the one on whose grid the contours lie."""
-    from segrap.dicom_series import read_series_folder
+    from segrap.ct.dicom_series import read_series_folder
     from segrap.errors import InputError
-    from segrap.image import same_grid
+    from segrap.geometry import same_grid
 
     found = read_series_folder(ct_folder)
     if contours:

@@ -16,7 +16,7 @@ import numpy as np
 import segrap
 from segrap import anatomy
 from segrap.contours import Contours, IntendedUse, Provenance
-from segrap.ct_pair import CTPair
+from segrap.ct.pair import CTPair
 from segrap.errors import ModelError, UsageError
 from segrap.image import AxisOrder
 from segrap.models.folder import Model

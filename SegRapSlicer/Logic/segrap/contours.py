@@ -16,7 +16,7 @@ import numpy as np
 
 from segrap import anatomy
 from segrap.errors import InputError
-from segrap.image import Geometry
+from segrap.geometry import Geometry
 from segrap.label_layers import NOWHERE, Box, LayerStack, keep_values, scan_layer
 
 IntendedUse = Literal["demonstration", "research", "clinical"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from segrap.errors import InputError
-from segrap.image import Geometry, check_numbers
+from segrap.geometry import Geometry
 from segrap.writing import replacing
 
 _COMPRESSION_LEVEL = 1
@@ -113,3 +113,9 @@ def check_nifti(path: Path) -> None:
 def _two(order: str, header: bytes, offset: int) -> tuple[int, int]:
     first, second = struct.unpack_from(order + "2h", header, offset)
     return first, second
+
+
+def check_numbers(bad: int, name: str) -> None:
+    """Raise InputError when `bad`, the count of voxels that are NaN or infinite, is not 0."""
+    if bad:
+        raise InputError(f"{name} holds {bad} voxels that are not numbers (NaN or infinite). Export it again.")

@@ -3,7 +3,7 @@
 Every finding is a sentence for the radiation oncologist who reviews the contours: a prompt to look, never a verdict,
 and no findings never mean that contours are right. The rules follow the definitions of the structures (overlaps,
 containments, sides, connected shape) and the published volumes of the 120 SegRap2023 training patients. Checks of the
-input scans are the business of `segrap.ct_pair`, of RTSTRUCT files that of `segrap.rtstruct.lint`.
+input scans are the business of `segrap.ct.pair`, of RTSTRUCT files that of `segrap.rtstruct.lint`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from scipy import ndimage
 from segrap import anatomy
 from segrap.contours import Contours, StructureFacts
 from segrap.errors import InputError
-from segrap.image import AxisOrder, Image, same_grid
+from segrap.geometry import same_grid
+from segrap.image import AxisOrder, Image
 from segrap.label_layers import Box
 
 Severity = Literal["fault", "unusual", "note"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segrap.contours import Contours
-from segrap.ct_pair import CTPair
+from segrap.ct.pair import CTPair
 from segrap.errors import UsageError
 from segrap.writing import replacing_folder
 
@@ -22,11 +22,11 @@ def write_results(
     Returns the files written and remarks for the user (what was not found).
     Raises UsageError (an RTSTRUCT of what was no DICOM), OutputError; then nothing of it is in `output`.
     """
-    from segrap.contour_files import write_challenge_mha, write_nifti_folder, write_structures_csv
+    from segrap.contour_files.formats import write_challenge_mha, write_nifti_folder, write_structures_csv
+    from segrap.contour_files.seg_nrrd import write_seg_nrrd
     from segrap.evaluation.report import write_report
     from segrap.quality import check
     from segrap.rtstruct.write import write_rtstruct
-    from segrap.seg_nrrd import write_seg_nrrd
 
     series = pair.non_contrast_series
     chosen = formats or ("seg.nrrd", *(("rtstruct",) if series else ()))

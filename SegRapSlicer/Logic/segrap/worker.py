@@ -43,7 +43,8 @@ import numpy as np
 
 from segrap.contours import Contours, StructureFacts
 from segrap.errors import Cancelled, ResourceError, SegRapError
-from segrap.image import Geometry, Image
+from segrap.geometry import Geometry
+from segrap.image import Image
 from segrap.progress import Progress
 
 LAYERS_FILE = "layers.npy"
@@ -105,7 +106,7 @@ class Worker:
     def _contour(self, request: dict[str, Any]) -> dict[str, Any]:
         self._progress(request, Progress("Starting", 0.0))
         from segrap.contouring import choose_model, contour
-        from segrap.ct_pair import pair_images
+        from segrap.ct.pair import pair_images
         from segrap.quality import check
 
         folder = Path(request["folder"])

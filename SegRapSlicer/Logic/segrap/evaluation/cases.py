@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from segrap import anatomy
-from segrap.contour_files import CHALLENGE_FILES, read_challenge_mha, read_nifti_folder, read_seg_nrrd
+from segrap.contour_files.formats import CHALLENGE_FILES, read_challenge_mha, read_nifti_folder
+from segrap.contour_files.seg_nrrd import read_seg_nrrd
 from segrap.contours import Contours, Provenance
-from segrap.dicom_series import is_dicom, read_series_folder
+from segrap.ct.dicom_series import is_dicom, read_series_folder
 from segrap.errors import InputError
 from segrap.image import read_image
 from segrap.rtstruct.read import drawn_on, read_rtstruct

@@ -19,7 +19,8 @@ from segrap.errors import InputError
 from segrap.evaluation.cases import Case, CaseSet, find_cases, read_case
 from segrap.evaluation.metrics import Scores, ToleranceProfile, missing, score, tolerances_mm
 from segrap.evaluation.surfels import Cutout
-from segrap.image import AxisOrder, Geometry, Image, same_grid
+from segrap.geometry import Geometry, same_grid
+from segrap.image import AxisOrder, Image
 from segrap.progress import Progress, ProgressCallback
 
 State = Literal["scored", "structure missing", "case missing"]

@@ -24,7 +24,7 @@ from segrap.quality import SCAN_LENGTH_DEPENDENT, Finding, words_for_cc
 from segrap.writing import replacing
 
 if TYPE_CHECKING:
-    from segrap.ct_pair import CTPair
+    from segrap.ct.pair import CTPair
 
 _VIEW_SIDE_PX = 280
 _OVERVIEW_HEIGHT_PX = 640

@@ -18,7 +18,8 @@ from scipy import ndimage
 from segrap import anatomy
 from segrap.contours import Contours
 from segrap.errors import InputError
-from segrap.image import AxisOrder, Image, same_grid
+from segrap.geometry import same_grid
+from segrap.image import AxisOrder, Image
 
 
 class Plane(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import segrap
 from segrap import anatomy
 from segrap.contours import Contours, StructureFacts
-from segrap.dicom_series import CTSeries
+from segrap.ct.dicom_series import CTSeries
 from segrap.rtstruct.contents import DEMONSTRATION_LABEL, LABEL, MANUFACTURER, RT_STRUCTURE_SET_STORAGE
 
 if TYPE_CHECKING:

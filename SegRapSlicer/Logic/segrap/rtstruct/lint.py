@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from segrap.dicom_series import CTSeries
+from segrap.ct.dicom_series import CTSeries
 from segrap.rtstruct.contents import Contents, Roi, read_contents
 from segrap.rtstruct.crossings import self_crossing
 from segrap.rtstruct.fill import voxels_in_dispute

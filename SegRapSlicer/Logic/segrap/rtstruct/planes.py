@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segrap.dicom_series import CTSeries
+from segrap.ct.dicom_series import CTSeries
 
 # Planning systems that round coordinates to a tenth of a millimetre leave contours up to 0.05 mm beside their plane,
 # and scanners that do so leave the plane as far beside its true place.

@@ -11,7 +11,7 @@ import numpy as np
 
 from segrap import anatomy
 from segrap.contours import Contours, IntendedUse, Origin, Provenance
-from segrap.dicom_series import CTSeries
+from segrap.ct.dicom_series import CTSeries
 from segrap.errors import InputError
 from segrap.rtstruct.contents import DEMONSTRATION_LABEL, MANUFACTURER, Contents, Roi, read_contents
 from segrap.rtstruct.fill import Region, fill, voxels_in_dispute

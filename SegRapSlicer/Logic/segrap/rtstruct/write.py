@@ -14,9 +14,9 @@ import numpy as np
 
 from segrap import anatomy
 from segrap.contours import Contours
-from segrap.dicom_series import CTSeries
+from segrap.ct.dicom_series import CTSeries
 from segrap.errors import InputError, OutputError, UsageError
-from segrap.image import same_grid
+from segrap.geometry import same_grid
 from segrap.rtstruct.attributes import Names, add_references, header, image_reference, observation_item, roi_item
 from segrap.rtstruct.contents import Contents, read_contents
 from segrap.rtstruct.lint import exchanged_sides, findings

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from segrap.image import Geometry, Image
+from segrap.geometry import Geometry
+from segrap.image import Image
 from segrap.training.phantom_anatomy import strokes
 from segrap.training.phantom_marker import ROD_HU, ROD_SIDE_MM, looks_like_phantom
 from segrap.training.phantom_shapes import Array, Shape, box

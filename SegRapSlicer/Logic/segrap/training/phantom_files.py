@@ -12,9 +12,10 @@ import numpy as np
 
 import segrap
 from segrap import anatomy
-from segrap.contour_files import write_nifti_folder
+from segrap.contour_files.formats import write_nifti_folder
 from segrap.contours import Contours, Provenance
-from segrap.image import Geometry, Image, write_image
+from segrap.geometry import Geometry
+from segrap.image import Image, write_image
 from segrap.training.phantom import PhantomCase
 from segrap.writing import cannot_write
 

@@ -104,7 +104,7 @@ class CaseFolder:
 def score(model_folder: Path, seeds: Iterable[int]) -> dict[str, list[float]]:
     """Dice of every structure on made-up patients, through the same road as any patient's contours."""
     from segrap.contouring import contour
-    from segrap.ct_pair import CTPair
+    from segrap.ct.pair import CTPair
     from segrap.models.folder import read_model
     from segrap.training.phantom import Phantom
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segrap.alignment import (
+from segrap.ct.alignment import (
     LEAST_LIKENESS,
     Alignment,
     around_body,
@@ -23,10 +23,11 @@ from segrap.alignment import (
     measure_alignment,
     second_on_first,
 )
-from segrap.dicom_series import CTSeries, is_dicom, read_series_folder
+from segrap.ct.dicom_series import CTSeries, is_dicom, read_series_folder
+from segrap.ct.hounsfield import hounsfield_fault
 from segrap.errors import InputError
-from segrap.hounsfield import hounsfield_fault
-from segrap.image import Image, read_image, resample, same_grid
+from segrap.geometry import same_grid
+from segrap.image import Image, read_image, resample
 
 CHANNELS = ("non_contrast", "contrast")
 

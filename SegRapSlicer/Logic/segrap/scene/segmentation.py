@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from segrap import anatomy, slicer_segments
+from segrap import anatomy
+from segrap.contour_files import slicer_segments
+from segrap.contour_files.slicer_segments import REFERENCE_GEOMETRY, REPRESENTATION
 from segrap.contours import Contours
 from segrap.errors import InputError
-from segrap.image import Geometry
+from segrap.geometry import Geometry
 from segrap.label_layers import GridLayers
-from segrap.slicer_segments import REFERENCE_GEOMETRY, REPRESENTATION
 
 
 def fill_segmentation(node: Any, contours: Contours) -> None:

@@ -17,12 +17,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from segrap import anatomy, slicer_segments
+from segrap import anatomy
+from segrap.contour_files import slicer_segments
+from segrap.contour_files.voxel_stream import VoxelStream
 from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
-from segrap.image import Geometry, check_orthogonal
+from segrap.geometry import Geometry
+from segrap.image import check_orthogonal
 from segrap.label_layers import GridLayers
-from segrap.voxel_stream import VoxelStream
 from segrap.writing import replacing
 
 # Label layers are mostly background: level 1 takes half the time of level 6 and a few megabytes more.

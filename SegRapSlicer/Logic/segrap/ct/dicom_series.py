@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from segrap.dicom_pixels import DAMAGE, read_slice, rescale
+from segrap.ct.dicom_pixels import DAMAGE, read_slice, rescale
+from segrap.ct.hounsfield import hounsfield_fault
+from segrap.ct.slice_stack import check_straight, even_spacing_mm, order_along_normal
 from segrap.errors import InputError
-from segrap.hounsfield import hounsfield_fault
-from segrap.image import Geometry, Image
-from segrap.slice_stack import check_straight, even_spacing_mm, order_along_normal
+from segrap.geometry import Geometry
+from segrap.image import Image
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 MULTI_FRAME_CT_STORAGE = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")

@@ -1,4 +1,4 @@
-"""Contours to and from files: Slicer's .seg.nrrd, the SegRap challenge's stacks, one NIfTI per structure, and a table.
+"""Contours to and from what others read: the SegRap challenge's stacks, one NIfTI per structure, and a table.
 
 Every file is written under a temporary name and appears whole or not at all. One structure is handled at a time: 45
 channels of a 1024 x 1024 x 130 scan would be 6 GB.
@@ -16,23 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from segrap import anatomy
+from segrap.contour_files.voxel_stream import VoxelStream
 from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
-from segrap.image import Geometry, read_image, same_grid
+from segrap.geometry import Geometry, same_grid
+from segrap.image import read_image
 from segrap.nifti import write_nifti
-from segrap.seg_nrrd import read_seg_nrrd, write_seg_nrrd
-from segrap.voxel_stream import VoxelStream
 from segrap.writing import replacing, replacing_folder
-
-__all__ = [
-    "read_challenge_mha",
-    "read_nifti_folder",
-    "read_seg_nrrd",
-    "write_challenge_mha",
-    "write_nifti_folder",
-    "write_seg_nrrd",
-    "write_structures_csv",
-]
 
 CHALLENGE_FILES = {"oars.mha": anatomy.ORGANS, "gtvs.mha": anatomy.TARGETS}
 """The challenge's two stacks, with their channels in order."""

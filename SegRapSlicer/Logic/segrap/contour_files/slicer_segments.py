@@ -15,7 +15,7 @@ import numpy as np
 from segrap import anatomy
 from segrap.contours import Contours, Origin, Provenance, StructureFacts
 from segrap.errors import InputError
-from segrap.image import Geometry
+from segrap.geometry import Geometry
 
 REPRESENTATION = "Binary labelmap"
 REFERENCE_GEOMETRY = "Reference image geometry"

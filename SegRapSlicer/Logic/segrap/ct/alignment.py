@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segrap.image import Geometry, Image
+from segrap.geometry import Geometry
+from segrap.image import Image
 
 COARSE_MM = 3.0
 # Skin and bone edges, without the texture of air and table and without what a contrast agent changes most.

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from segrap.ct_pair import describes_contrast
+from segrap.contour_files.slicer_segments import geometry_from_ras, index_to_ras
+from segrap.ct.pair import describes_contrast
 from segrap.errors import InputError
-from segrap.image import Geometry, Image, grid_corners_lps_mm, same_grid
-from segrap.slicer_segments import geometry_from_ras, index_to_ras
+from segrap.geometry import Geometry, grid_corners_lps_mm, same_grid
+from segrap.image import Image
 
 
 def image_of_volume(node: Any) -> Image:

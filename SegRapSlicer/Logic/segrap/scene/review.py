@@ -15,9 +15,10 @@ import numpy as np
 
 from segrap import anatomy
 from segrap.contours import Contours
-from segrap.image import Geometry, Image
+from segrap.geometry import Geometry
+from segrap.image import Image
 from segrap.quality import Finding, Place, check
-from segrap.scene import contours_from_segmentation
+from segrap.scene.segmentation import contours_from_segmentation
 
 NOT_STARTED, IN_PROGRESS, DONE, FLAGGED = range(4)
 """The values of vtkSlicerSegmentationsModuleLogic's SegmentStatus."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from segrap.ct.hounsfield import AIR_HU
 from segrap.errors import InputError
-from segrap.hounsfield import AIR_HU
 
 # Implicit and explicit little endian, big endian, deflated: the encodings that need no decoder.
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
