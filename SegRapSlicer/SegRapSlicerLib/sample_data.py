@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from segrap.scene_volumes import add_volume
+from segrap.scene.volumes import add_volume
 
 SPACING_MM = (2.0, 2.0, 3.0)
 """Fine enough to see every structure, coarse enough to be painted while one waits."""
