@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import run_segrap
-from nnunet_folders import write_model_folder
+from nnunet_folders import plain_architecture, write_model_folder
 
 PAIR = ("image.nii.gz", "image_contrast.nii.gz")
 
@@ -180,8 +180,9 @@ def test_an_older_result_survives_a_failed_run(coarse_patient: Path, small_model
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
 def test_ctrl_c_leaves_no_file_and_no_process(coarse_patient: Path, tmp_path: Path) -> None:
-    """On a grid so fine that the job takes long, Ctrl-C ends it within a few seconds with status 130."""
-    model = write_model_folder(tmp_path / "model", spacing=[2.0, 1.0, 1.0])
+    """With a network so large that the job takes long, Ctrl-C ends it within a few seconds with status 130."""
+    large = plain_architecture((32, 64))
+    model = write_model_folder(tmp_path / "model", spacing=[2.0, 1.0, 1.0], architecture=large)
     pair = [str(coarse_patient / name) for name in PAIR]
     command = [sys.executable, "-m", "segrap", "contour", *pair, "--model", str(model), "--output", str(tmp_path / "o")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as job:

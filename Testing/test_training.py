@@ -42,7 +42,7 @@ def test_trained_folder_is_a_model_that_finds_what_it_learned(case: TrainingCase
     from segrap.engine import segment
 
     lines: list[str] = []
-    train(TINY, lambda: [case], lambda step: step / 400, tmp_path, lines.append)
+    train(TINY, lambda: [case], lambda step: step / 900, tmp_path, lines.append)
     model = read_model(tmp_path)
     assert (model.name, model.intended_use, model.structures) == ("Tiny", "demonstration", ("BrainStem", "SpinalCord"))
     hu = np.array([-1000, 0, 500])[case.labels].astype(np.int16)
