@@ -185,7 +185,9 @@ def test_ctrl_c_leaves_no_file_and_no_process(coarse_patient: Path, tmp_path: Pa
     model = write_model_folder(tmp_path / "model", spacing=[2.0, 1.0, 1.0], architecture=large)
     pair = [str(coarse_patient / name) for name in PAIR]
     command = [sys.executable, "-m", "segrap", "contour", *pair, "--model", str(model), "--output", str(tmp_path / "o")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as job:
+    # A shell that started the tests in the background may have told its children to ignore Ctrl-C.
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as job:
         assert job.stderr is not None
         while "Contouring" not in job.stderr.readline():
             assert job.poll() is None

@@ -8,7 +8,7 @@ Requests:
     {"request": "contour", "job": 1, "folder": PATH, "non_contrast": VOLUME, "contrast": VOLUME or null,
      "model": NAME_OR_FOLDER or null, "structures": [NAME, ...] or null, "device": "auto", "allow_demo_model": false}
         VOLUME: {"name": what messages call it, "file": NAME.npy in the folder, (z, y, x) Hounsfield units,
-                 "spacing_mm", "origin_mm", "direction": as in segrap.image.Geometry}
+                 "spacing_mm", "origin_mm", "direction": as in segrap.geometry.Geometry}
     {"request": "cancel"}     end the running job, if there is one; the process stays
     {"request": "quit"}       end the process, and the running job with it
 
@@ -63,8 +63,8 @@ class Worker:
 
     def run(self) -> None:
         """Work until the caller says quit or is gone."""
-        threading.Thread(target=self._listen, daemon=True).start()
         self._reply("ready")
+        threading.Thread(target=self._listen, daemon=True).start()
         while (request := self._jobs.get()) is not None:
             answer = self._answer(request)
             self._running = None  # before the answer is out: the caller may send the next job at once
