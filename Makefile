@@ -3,11 +3,12 @@
 # make check  style and types
 # make bench  measures speed and memory (minutes)
 # make train-demo-model   renders patients, trains and scores the demonstration model (hours)
+# make train-openkbp-model OPENKBP=FOLDER   the research model of eight organs, from OpenKBP's train/ and validation/ (hours)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench train-demo-model clean
+.PHONY: demo test check bench train-demo-model train-openkbp-model clean
 
 demo: .venv/installed
 	$(BIN)/segrap demo --output demo
@@ -30,6 +31,10 @@ train-demo-model: .venv/installed-test
 	$(BIN)/python -m segrap.training.phantom_model cases build/phantoms
 	$(BIN)/python -m segrap.training.phantom_model train build/phantoms build/SegRapPhantom
 	$(BIN)/python -m segrap.training.phantom_model score build/SegRapPhantom
+
+train-openkbp-model: .venv/installed-test
+	$(BIN)/python -m segrap.training.openkbp train $(OPENKBP)/train build/OpenKBP_8
+	$(BIN)/python -m segrap.training.openkbp score build/OpenKBP_8 $(OPENKBP)/validation
 
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from segrap import anatomy
+from segrap.training.scores import dice, scores_as_table
 from segrap.training.small_model import Recipe, TrainingCase, by_the_clock, train
 from segrap.writing import replacing
 
@@ -114,19 +115,8 @@ def score(model_folder: Path, seeds: Iterable[int]) -> dict[str, list[float]]:
         case = Phantom(seed).render()
         contours = contour(CTPair(case.non_contrast, case.contrast, None, None, 0.0, ()), model)
         for name, truth in anatomy.masks_from_subclasses(case.subclasses.array).items():
-            found = contours.mask(name)
-            both = int(np.count_nonzero(found & truth))
-            scores[name].append(2 * both / max(1, int(found.sum()) + int(truth.sum())))
+            scores[name].append(dice(contours.mask(name), truth))
     return scores
-
-
-def scores_as_table(scores: dict[str, list[float]]) -> str:
-    """A Markdown table: mean and lowest Dice per structure."""
-    lines = ["| structure | mean Dice | lowest |", "|---|---|---|"]
-    lines += [f"| {name} | {np.mean(values):.3f} | {min(values):.3f} |" for name, values in scores.items()]
-    organs = [np.mean(scores[organ.name]) for organ in anatomy.ORGANS]
-    lines.append(f"| **mean of the 45 organs** | **{np.mean(organs):.3f}** | {min(organs):.3f} |")
-    return "\n".join(lines)
 
 
 def main() -> None:

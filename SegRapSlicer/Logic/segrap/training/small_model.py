@@ -41,6 +41,8 @@ class Recipe:
     labels: label name -> value, background 0 included. spacing_zyx_mm, patch_zyx: the network's grid and tile.
     first_patch_zyx: the patches of the first two thirds of the training; small ones show small structures more often.
     often: label value -> how often patches are centred on it, 1 where nothing is said.
+    anywhere: the part of the patches that lie anywhere in the body instead of around a structure.
+    noise: the most noise that is added, in normalised units (its standard deviation is drawn between 0 and this).
     intensities: per channel (lower, upper, mean, sd) in HU of nnU-Net's CTNormalization: clip, subtract, divide.
     metadata: what goes into segrap.json.
     """
@@ -57,6 +59,8 @@ class Recipe:
     metadata: dict[str, Any] = field(default_factory=dict)
     first_patch_zyx: tuple[int, int, int] | None = None
     often: dict[int, float] = field(default_factory=dict)
+    anywhere: float = 0.15
+    noise: float = 0.05
 
     def normalise(self, volumes: Sequence[np.ndarray]) -> np.ndarray:
         """HU volumes (z, y, x), one per channel, as float16 (channel, z, y, x) the way the engine will see them."""
@@ -147,7 +151,8 @@ def train(
     passed: which part of the training is over after that many steps; it ends at 1. See `by_the_clock`.
 
     cases: asked again every 100 steps, so that cases still being made can join. start: a model folder of this recipe
-    to go on from. The learning rate falls to zero on the way.
+    to go on from, with half the learning rate. The learning rate falls to zero on the way, and the weights of the
+    classes in the loss become equal per voxel: while small classes weigh more, they are drawn too large.
 
     Raises InputError when there is no case, ModelError when `start` is no model of this recipe.
     """
@@ -166,6 +171,7 @@ def train(
     network.train()
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_follow)
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-4)
+    peak, first_balance = (PEAK_RATE / 2, 0.6) if start else (PEAK_RATE, 0.1)
     begin, step, running = time.monotonic(), 0, math.nan
     sampler: PatchSampler | None = None
     while (part := passed(step)) < 1:
@@ -176,7 +182,8 @@ def train(
             if sampler is None or len(sampler.cases) != len(found):
                 sampler = PatchSampler(found, recipe, rng)
         assert sampler is not None
-        rate = PEAK_RATE * min(1.0, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * part)) + 1e-3)
+        balance = first_balance + (1 - first_balance) * min(1.0, part / 0.7)
+        rate = peak * min(1.0, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * part)) + 1e-3)
         for group in optimiser.param_groups:
             group["lr"] = rate
         total = 0.0
@@ -184,7 +191,7 @@ def train(
             channels, labels, missing = sampler.draw(early=part < 0.65)
             with torch.autocast("cpu", torch.bfloat16):
                 features = network.features(channels)
-            loss = partial_loss(features, network.head, labels, missing, classes, 0.1 + 0.5 * part**2)
+            loss = partial_loss(features, network.head, labels, missing, classes, balance)
             (loss / batch).backward()
             total += loss.item() / batch
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
@@ -285,7 +292,7 @@ class PatchSampler:
         patch = np.array(
             self.recipe.first_patch_zyx if early and self.recipe.first_patch_zyx else self.recipe.patch_zyx
         )
-        if places and self.rng.random() < 0.85:
+        if places and self.rng.random() >= self.recipe.anywhere:
             values = list(places)
             odds = np.array([self.recipe.often.get(value, 1.0) for value in values])
             value = values[int(self.rng.choice(len(values), p=odds / odds.sum()))]
@@ -300,7 +307,7 @@ class PatchSampler:
         angle = math.radians(self.rng.uniform(-6, 6))
         channels, labels = self._cut(case, centre, patch, scale, angle)
         channels = channels * self.rng.uniform(0.95, 1.05) + self.rng.uniform(-0.05, 0.05)
-        channels = channels + torch.randn_like(channels) * self.rng.uniform(0, 0.05)
+        channels = channels + torch.randn_like(channels) * self.rng.uniform(0, self.recipe.noise)
         return channels, labels, case.missing
 
     def _cut(
