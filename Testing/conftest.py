@@ -31,7 +31,7 @@ def run_segrap(*arguments: object, **options: object) -> subprocess.CompletedPro
 def coarse_patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made-up patient on a coarse grid (5 mm), as image.nii.gz, image_contrast.nii.gz and the truth per structure."""
     from segrap.training.phantom import Phantom
-    from segrap.training.phantom_files import write_nifti_pair
+    from segrap.training.phantom.files import write_nifti_pair
 
     folder = tmp_path_factory.mktemp("coarse-patient")
     write_nifti_pair(Phantom(3).render(spacing_mm=(5.0, 5.0, 5.0)), folder, 3)

@@ -16,8 +16,8 @@ from segrap.ct.pair import load_pair
 from segrap.geometry import Geometry
 from segrap.image import Image, read_image, resample
 from segrap.training.phantom import Phantom, PhantomCase, looks_like_phantom
-from segrap.training.phantom_files import write_dicom_pair, write_nifti_pair
-from segrap.training.phantom_marker import ROD_HU
+from segrap.training.phantom.files import write_dicom_pair, write_nifti_pair
+from segrap.training.phantom.marker import ROD_HU
 
 # Every organ and the couch lie in this field; the shoulders go on beyond it.
 SPACING_MM, SIZE = (1.5, 1.5, 3.0), (160, 190, 130)

@@ -22,7 +22,7 @@ from segrap.scene.review import DONE, note_findings, review_rows, set_status
 from segrap.scene.segmentation import fill_segmentation
 from segrap.scene.volumes import add_volume, place_beside
 from segrap.training.phantom import Phantom
-from segrap.training.phantom_files import truth, write_dicom_pair
+from segrap.training.phantom.files import truth, write_dicom_pair
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def demo(output: Path, seed: int, as_json: bool) -> None:
     from segrap.ct.pair import load_pair
     from segrap.progress import Progress
     from segrap.training.phantom import Phantom
-    from segrap.training.phantom_files import write_dicom_pair
+    from segrap.training.phantom.files import write_dicom_pair
     from segrap.writing import replacing_folder
 
     with progress_bar() as progress:
@@ -349,7 +349,7 @@ def dataset() -> None:
 def phantom(output: Path, seed: int, kind: str) -> None:
     """Make up a patient: a non-contrast and a contrast CT with their true contours."""
     from segrap.training.phantom import Phantom
-    from segrap.training.phantom_files import write_dicom_pair, write_nifti_pair
+    from segrap.training.phantom.files import write_dicom_pair, write_nifti_pair
     from segrap.writing import replacing_folder
 
     with replacing_folder(output) as folder:

@@ -1,14 +1,14 @@
 """The made-up patient's throat and neck organs, and its tumours: strokes painted after those of the head.
 
-Same frame and same rules as phantom_anatomy.
+Same frame and same rules as phantom.anatomy.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from segrap.training.phantom_shapes import Array, Point, Shape, box, common, cut, ellipsoid, grow, join, slab, tube
-from segrap.training.phantom_strokes import Brush, Tissue, Variation, bone, canal_y, keeping
+from segrap.training.phantom.shapes import Array, Point, Shape, box, common, cut, ellipsoid, grow, join, slab, tube
+from segrap.training.phantom.strokes import Brush, Tissue, Variation, bone, canal_y, keeping
 
 # Heights (mm) that part the larynx: its top is the hyoid, its bottom the cricoid's lower edge.
 LARYNX_TOP, SUPRAGLOTTIS_TOP, GLOTTIS_TOP, GLOTTIS_BOTTOM, LARYNX_BOTTOM = -18.0, -28.0, -50.0, -64.0, -78.0

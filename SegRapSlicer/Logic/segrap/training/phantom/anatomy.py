@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from segrap.training.phantom_body import paint_body
-from segrap.training.phantom_brain import paint_brain
-from segrap.training.phantom_face import paint_face, paint_jaws_and_ears
-from segrap.training.phantom_neck import paint_neck, paint_tumours
-from segrap.training.phantom_strokes import Brush, Paint, Variation
+from segrap.training.phantom.body import paint_body
+from segrap.training.phantom.brain import paint_brain
+from segrap.training.phantom.face import paint_face, paint_jaws_and_ears
+from segrap.training.phantom.neck import paint_neck, paint_tumours
+from segrap.training.phantom.strokes import Brush, Paint, Variation
 
 
 def strokes(rng: np.random.Generator) -> list[Paint]:

@@ -14,10 +14,10 @@ from scipy import ndimage
 
 from segrap.geometry import Geometry
 from segrap.image import Image
-from segrap.training.phantom_anatomy import strokes
-from segrap.training.phantom_marker import ROD_HU, ROD_SIDE_MM, looks_like_phantom
-from segrap.training.phantom_shapes import Array, Shape, box
-from segrap.training.phantom_strokes import Paint
+from segrap.training.phantom.anatomy import strokes
+from segrap.training.phantom.marker import ROD_HU, ROD_SIDE_MM, looks_like_phantom
+from segrap.training.phantom.shapes import Array, Shape, box
+from segrap.training.phantom.strokes import Paint
 
 __all__ = ["Phantom", "PhantomCase", "looks_like_phantom"]
 

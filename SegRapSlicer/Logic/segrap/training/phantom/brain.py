@@ -1,15 +1,15 @@
 """The made-up patient's skull, brain, brain stem and spinal cord.
 
-Same frame and same rules as phantom_anatomy.
+Same frame and same rules as phantom.anatomy.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from segrap.training.phantom_body import canal_path
-from segrap.training.phantom_shapes import Point, box, common, ellipsoid, grow, join, slab, tube
-from segrap.training.phantom_strokes import RIGHT, Brush, Change, Variation, blob, bone, brain, keeping, pipe
+from segrap.training.phantom.body import canal_path
+from segrap.training.phantom.shapes import Point, box, common, ellipsoid, grow, join, slab, tube
+from segrap.training.phantom.strokes import RIGHT, Brush, Change, Variation, blob, bone, brain, keeping, pipe
 
 
 def paint_brain(brush: Brush, vary: Variation) -> dict[int, Change]:

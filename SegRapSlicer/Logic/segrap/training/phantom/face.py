@@ -1,6 +1,6 @@
 """The made-up patient's face: sinuses, nose, orbits, sella, jaws, mouth, salivary glands, ears.
 
-Same frame and same rules as phantom_anatomy.
+Same frame and same rules as phantom.anatomy.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from segrap.training.phantom_shapes import Array, Shape, box, common, ellipsoid, grow, join, side, slab, tube
-from segrap.training.phantom_strokes import (
+from segrap.training.phantom.shapes import Array, Shape, box, common, ellipsoid, grow, join, side, slab, tube
+from segrap.training.phantom.strokes import (
     RIGHT,
     Brush,
     Change,

@@ -1,14 +1,14 @@
 """The made-up patient's body: skin, fat, muscles, vessels, shoulders, lungs, spine.
 
-Same frame and same rules as phantom_anatomy.
+Same frame and same rules as phantom.anatomy.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from segrap.training.phantom_shapes import Array, Point, Shape, ellipsoid, join, tube
-from segrap.training.phantom_strokes import Brush, Tissue, Variation, blob, bone, canal_y, cord_y, muscle, pipe, waves
+from segrap.training.phantom.shapes import Array, Point, Shape, ellipsoid, join, tube
+from segrap.training.phantom.strokes import Brush, Tissue, Variation, blob, bone, canal_y, cord_y, muscle, pipe, waves
 
 
 def _spine(part: str) -> Shape:

@@ -1,6 +1,6 @@
 """What the made-up patient is painted with: strokes, tissues with texture, and the random part.
 
-The frame of the patient is that of phantom_anatomy. Nothing here knows where an organ lies, the spinal canal apart.
+The frame of the patient is that of phantom.anatomy. Nothing here knows where an organ lies, the spinal canal apart.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segrap.training.phantom_shapes import Array, Point, Shape, ellipsoid, tube
+from segrap.training.phantom.shapes import Array, Point, Shape, ellipsoid, tube
 
 SUBCLASS_COUNT = 57
 # Sub-classes come in pairs: the id of the right side is that of the left plus this, by the sign of x.
