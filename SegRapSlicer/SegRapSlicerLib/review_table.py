@@ -42,6 +42,9 @@ class ReviewTable(VTKObservationMixin):
         self._refusal = ""
         self._showing = False
         self._table.setHorizontalHeaderLabels([_("Structure"), _("Volume (cc)"), _("Status"), _("Look at")])
+        header = self._table.horizontalHeader()
+        for column in (NAME, VOLUME, STATUS):
+            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         self._table.itemSelectionChanged.connect(self._on_selected)
         ui.dimCheckBox.toggled.connect(self._on_selected)
         ui.previousButton.clicked.connect(lambda: self._step(-1, lambda row: True))

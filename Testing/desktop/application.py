@@ -112,7 +112,12 @@ class ModuleWidget(QtWidgets.QWidget):
         super().__init__()
         self._name = name
         QtWidgets.QVBoxLayout(self)
-        self.resize(480, 760)
+        # As in Slicer's module panel, which a panel that is higher than the window scrolls in.
+        self.scroll_area = QtWidgets.QScrollArea()
+        self.scroll_area.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarAlwaysOff)
+        self.scroll_area.setWidget(self)
+        self.scroll_area.setWidgetResizable(True)
+        self.scroll_area.resize(480, 760)
 
     def reload(self) -> None:
         """Make the module's widget anew, from the class as it now is."""
@@ -225,7 +230,7 @@ class Desktop:
                 SimpleNamespace(path=description.path, widgetRepresentation=lambda: parent),
             )
             parent.reload()
-            parent.show()
+            parent.scroll_area.show()
         widget = getattr(slicer.modules, f"{name}Widget")
         widget.enter()
         self.app.processEvents()
