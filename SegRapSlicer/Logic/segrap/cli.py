@@ -265,17 +265,21 @@ def rtstruct() -> None:
 @click.argument("ct_folder", type=some_path)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--structures", metavar="NAMES", help="SegRap names with commas between them, or OARs, GTVs, all.")
-@click.option("--names", type=click.Choice(["tg263", "segrap"]), default="tg263", show_default=True)
-def write(contours: Path, ct_folder: Path, output: Path, structures: str | None, names: Any) -> None:
+@click.option(
+    "--names", metavar="tg263|segrap|FILE.json", default="tg263", show_default=True, help="What structures are called."
+)
+def write(contours: Path, ct_folder: Path, output: Path, structures: str | None, names: str) -> None:
     """Write CONTOURS (.seg.nrrd, also as edited and saved by Slicer) as an RTSTRUCT on the CT in CT_FOLDER."""
     from segrap import anatomy
     from segrap.contour_files.seg_nrrd import read_seg_nrrd
+    from segrap.naming import read_names
     from segrap.rtstruct.write import write_rtstruct
 
+    called: Any = names if names in ("tg263", "segrap") else read_names(names)
     read = read_seg_nrrd(contours)
     _say_left_out(read.left_out)
     chosen = anatomy.choose(name.strip() for name in structures.split(",")) if structures else None
-    report = write_rtstruct(read, _series_of(ct_folder, read), output, chosen, names)
+    report = write_rtstruct(read, _series_of(ct_folder, read), output, chosen, called)
     for warning in report.warnings:
         say(warning)
     if report.empty:

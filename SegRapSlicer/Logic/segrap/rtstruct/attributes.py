@@ -6,7 +6,7 @@ Compatible on purpose: every attribute is known to the validators and planning s
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import segrap
 from segrap import anatomy
@@ -16,8 +16,6 @@ from segrap.rtstruct.contents import DEMONSTRATION_LABEL, LABEL, MANUFACTURER, R
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-
-Names = Literal["tg263", "segrap"]
 
 # Far from the numbers that scanners give, so that no list shows the CT and its contours under one.
 _SERIES_NUMBER_STEP = 9000
@@ -140,11 +138,11 @@ def image_reference(header: Any) -> Dataset:
 
 def roi_item(
     number: int,
+    name: str,
     structure: anatomy.Structure,
     facts: StructureFacts,
     contours: Contours,
     series: CTSeries,
-    names: Names,
 ) -> Dataset:
     """The item of StructureSetROISequence: number, name, volume and how the structure came about."""
     from pydicom.dataset import Dataset
@@ -152,7 +150,7 @@ def roi_item(
     roi = Dataset()
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = series.frame_of_reference_uid
-    roi.ROIName = structure.tg263_name if names == "tg263" else structure.name
+    roi.ROIName = name
     roi.ROIDescription = f"SegRap {structure.name}" + (f": {structure.description}" if structure.description else "")
     roi.ROIVolume = f"{facts.volume_cc:.4f}"
     roi.ROIGenerationAlgorithm = _ALGORITHMS[facts.origin]

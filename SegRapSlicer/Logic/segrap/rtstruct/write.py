@@ -17,7 +17,8 @@ from segrap.contours import Contours
 from segrap.ct.dicom_series import CTSeries
 from segrap.errors import InputError, OutputError, UsageError
 from segrap.geometry import same_grid
-from segrap.rtstruct.attributes import Names, add_references, header, image_reference, observation_item, roi_item
+from segrap.naming import Names, names_of
+from segrap.rtstruct.attributes import add_references, header, image_reference, observation_item, roi_item
 from segrap.rtstruct.contents import Contents, read_contents
 from segrap.rtstruct.lint import exchanged_sides, findings
 from segrap.rtstruct.outline import outlines
@@ -51,13 +52,13 @@ def write_rtstruct(
 ) -> WriteReport:
     """Write structures (SegRap names; all of `contours` if None) as an RTSTRUCT on the CT that they were drawn on.
 
-    names: whether ROIs are called by their TG-263 or SegRap name; the SegRap name stands in ROIDescription either way.
+    names: what ROIs are called, see `segrap.naming`; the SegRap name stands in ROIDescription whatever they are called.
     The file is whole or not there. Contours run along the voxels' edges, so that a reader which takes a voxel whose
     centre is inside gets the very same masks; that is checked by reading the file back.
 
     Raises UsageError for a structure that `contours` does not cover, InputError when the grid of `contours` is not that
-    of `series`, the CT lacks what an RTSTRUCT must refer to, or no structure has a voxel; OutputError when the file
-    cannot be written, does not read back the same, or the lint finds an error in it.
+    of `series`, the CT lacks what an RTSTRUCT must refer to, no structure has a voxel, or a name cannot be used;
+    OutputError when the file cannot be written, does not read back the same, or the lint finds an error in it.
     """
     chosen = contours.names if structures is None else tuple(structures)
     unknown = [name for name in chosen if name not in contours.structures]
@@ -69,6 +70,7 @@ def write_rtstruct(
     if not written:
         raise InputError(f"None of the {len(empty)} structures has a voxel, so there is no RTSTRUCT to write.")
 
+    roi_names = names_of(written, names)
     dataset = header(contours, series)
     add_references(dataset, series)
     planes = SlicePlanes(series)
@@ -77,7 +79,7 @@ def write_rtstruct(
     dataset.RTROIObservationsSequence = []
     for number, name in enumerate(written, start=1):
         structure, facts = anatomy.structure(name), contours.structures[name]
-        dataset.StructureSetROISequence.append(roi_item(number, structure, facts, contours, series, names))
+        dataset.StructureSetROISequence.append(roi_item(number, roi_names[name], structure, facts, contours, series))
         dataset.ROIContourSequence.append(_roi_contour(number, structure, contours, series, planes))
         dataset.RTROIObservationsSequence.append(observation_item(number, structure))
 

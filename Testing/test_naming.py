@@ -1,0 +1,85 @@
+"""What structures are called in files that leave: each name fits and is its structure's alone, or is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pydicom
+import pytest
+from conftest import run_segrap
+
+from segrap import anatomy
+from segrap.errors import InputError
+from segrap.naming import names_of, read_names
+
+
+def template(tmp_path: Path, entries: object) -> Path:
+    path = tmp_path / "names.json"
+    path.write_text(entries if isinstance(entries, str) else json.dumps(entries), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["tg263", "segrap"])
+def test_every_structure_has_a_name_of_its_own_that_fits(scheme: str) -> None:
+    names = names_of(anatomy.NAMES, scheme)  # type: ignore[arg-type]
+    assert tuple(names) == anatomy.NAMES
+    assert len({name.casefold() for name in names.values()}) == len(names)
+    assert max(map(len, names.values())) <= (16 if scheme == "tg263" else 64)
+
+
+def test_a_site_renames_some_and_the_rest_keep_their_tg_263_names(tmp_path: Path) -> None:
+    names = names_of(anatomy.NAMES, read_names(template(tmp_path, {"Parotid_L": "Parotis li", "GTVp": "GTV70"})))
+    assert (names["Parotid_L"], names["GTVp"], names["BrainStem"]) == ("Parotis li", "GTV70", "Brainstem")
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ({"Parotid_L": "x" * 65}, "65 characters"),
+        ({"Parotid_L": " "}, "at least one letter"),
+        ({"Parotid_L": "左腮腺"}, "plain ASCII"),
+        ({"Parotid_L": "a\\b"}, "backslash"),
+        ({"Parotid_L": "a\nb"}, "plain ASCII"),
+        ({"Parotid_L": "Parotis "}, "spaces at its ends"),
+        ({"Parotid_L": "Gland", "Parotid_R": "GLAND"}, "both called"),
+        ({"Parotid_L": "parotid_r", "Parotid_R": "other"}, "the name of Parotid_R"),
+        ({"Parotis": "Parotid_L"}, "no SegRap structure: Parotis"),
+        ({"Parotid_L": 3}, "one object of names"),
+        (["Parotid_L"], "one object of names"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_what_cannot_be_a_name_is_refused_with_the_reason(tmp_path: Path, entries: object, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        read_names(template(tmp_path, entries))
+
+
+def test_missing_template_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_names(tmp_path / "names.json")
+
+
+def test_terminal_writes_a_sites_names_and_refuses_a_faulty_template(tmp_path: Path) -> None:
+    from segrap.contour_files.seg_nrrd import write_seg_nrrd
+    from segrap.contours import Contours
+    from segrap.training.phantom import Phantom
+    from segrap.training.phantom.files import truth, write_dicom_pair
+
+    case = Phantom(3).render(spacing_mm=(8.0, 8.0, 8.0))
+    ct, _ = write_dicom_pair(case, tmp_path, 3)
+    true = truth(case, 3)
+    masks = {name: true.mask(name) for name in ("BrainStem", "Parotid_L")}
+    write_seg_nrrd(Contours.from_masks(masks, true.geometry, true.provenance), tmp_path / "contours.seg.nrrd")
+    names = template(tmp_path, {"Parotid_L": "Parotis li"})
+    output = tmp_path / "RTSTRUCT.dcm"
+    arguments = ("rtstruct", "write", tmp_path / "contours.seg.nrrd", ct, "--output", output, "--names", names)
+    done = run_segrap(*arguments)
+    assert done.returncode == 0, done.stderr
+    rois = pydicom.dcmread(output).StructureSetROISequence
+    assert {str(roi.ROIName) for roi in rois} == {"Brainstem", "Parotis li"}
+    output.unlink()
+    template(tmp_path, {"Parotid_L": "x" * 65})
+    refused = run_segrap(*arguments)
+    assert refused.returncode == 3 and "65 characters" in refused.stderr
+    assert not output.exists()
