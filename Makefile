@@ -1,7 +1,7 @@
 # make demo   sets everything up and contours a made-up patient (results in demo/)
 # make test   sets everything up and passes the tests
 # make check  style and types
-# make bench  measures speed and memory (minutes)
+# make bench  measures speed and memory (about an hour, most of it beside nnunetv2, MONAI and TotalSegmentator)
 # make train-demo-model   renders patients, trains and scores the demonstration model (hours)
 # make train-openkbp-model OPENKBP=FOLDER   the research model of eight organs, from OpenKBP's train/ and validation/ (hours)
 
@@ -26,6 +26,7 @@ bench: .venv/installed-test .venv-peers/installed-peers.txt
 	$(BIN)/python Testing/benchmarks/road.py
 	$(BIN)/python Testing/benchmarks/scene.py
 	$(BIN)/python Testing/benchmarks/evaluation.py
+	$(BIN)/python Testing/benchmarks/inference.py
 
 train-demo-model: .venv/installed-test
 	$(BIN)/python -m segrap.training.phantom_model cases build/phantoms
@@ -49,7 +50,7 @@ train-openkbp-model: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check]'
 	@touch $@
 
-# nnunetv2, for the tests and benchmarks that compare with it; torch and numpy are those of .venv.
+# nnunetv2 and other programs that the tests and benchmarks compare with; torch and numpy are those of .venv.
 .venv-peers/installed-peers.txt: .venv/installed-test Testing/peers.txt Testing/make_peers.py
 	$(BIN)/python Testing/make_peers.py .venv-peers
 	@touch $@

@@ -1,4 +1,4 @@
-"""Makes the Python environment in which nnunetv2 runs for the tests that compare with it.
+"""Makes the Python environment in which nnunetv2 and its like run for the tests and benchmarks that compare with them.
 
     python Testing/make_peers.py [FOLDER]        default: .venv-peers in the repository
 

@@ -1,0 +1,91 @@
+"""Runs one contestant of `inference.py` as a process and measures it from outside.
+
+Memory is that of the whole process tree, added up five times a second, or the largest resident size that the operating
+system saw of one process, whichever is more. What else the computer did meanwhile is measured too: it changes the
+clock's seconds, and, by shared caches, a little those of the processor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SAMPLE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """wall_s, cpu_s: the job alone, as the process itself says. process_*: all of the process and its children, from
+    start to end. other_cores: how many processors other work kept busy meanwhile, on average."""
+
+    wall_s: float
+    cpu_s: float
+    process_wall_s: float
+    process_cpu_s: float
+    tree_gb: float
+    largest_process_gb: float
+    other_cores: float
+    parts: dict[str, float] | None = None
+
+    @property
+    def peak_gb(self) -> float:
+        return max(self.tree_gb, self.largest_process_gb)
+
+
+def run(python: Path, script: Path, job: dict[str, Any], extra: dict[str, str]) -> Measurement | str:
+    """Run a script on a job with as many threads as it has processors; what was measured, or why it failed."""
+    threads = str(len(job["processors"]))
+    names = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = inherited | {f"{name}_NUM_THREADS": threads for name in names} | extra
+    environment |= {"nnUNet_def_n_proc": threads, "CUDA_VISIBLE_DEVICES": ""}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job = job | {"answer": str(folder / "answer.json")}
+        (folder / "job.json").write_text(json.dumps(job))
+        with (folder / "said.txt").open("w") as said:
+            before, begin = _busy_s(), time.perf_counter()
+            process = subprocess.Popen([python, script, folder / "job.json"], env=environment, stdout=said, stderr=said)
+            tree_gb, status, usage = _watch(process)
+            wall = time.perf_counter() - begin
+        cpu = usage.ru_utime + usage.ru_stime
+        if status or not (folder / "answer.json").exists():
+            why = (folder / "said.txt").read_text().strip().splitlines()[-1:] or ["it said nothing"]
+            return "killed, probably for memory" if os.WIFSIGNALED(status) else why[0]
+        answer = json.loads((folder / "answer.json").read_text())
+        largest = usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e9 / 1024)
+        other = max(0.0, (_busy_s() - before - cpu) / wall)
+        return Measurement(answer["wall_s"], answer["cpu_s"], wall, cpu, tree_gb, largest, other, answer.get("parts"))
+
+
+def _watch(process: subprocess.Popen) -> tuple[float, int, Any]:
+    """Largest memory of the tree in GB, exit status as `os.wait4` gives it, and what the tree used."""
+    root, most = psutil.Process(process.pid), 0.0
+    while True:
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return most, status, usage
+        total = 0
+        try:
+            for one in [root, *root.children(recursive=True)]:
+                total += one.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+        most = max(most, total / 1e9)
+        time.sleep(SAMPLE_S)
+
+
+def _busy_s() -> float:
+    """Processor seconds that all processes of this computer have used."""
+    times = psutil.cpu_times()
+    return sum(getattr(times, name, 0.0) for name in ("user", "system", "nice", "irq", "softirq"))
