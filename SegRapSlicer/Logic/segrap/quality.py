@@ -21,6 +21,7 @@ from segrap.errors import InputError
 from segrap.geometry import same_grid
 from segrap.image import AxisOrder, Image
 from segrap.label_layers import Box
+from segrap.progress import Progress, ProgressCallback
 
 Severity = Literal["fault", "unusual", "note"]
 Kind = Literal["empty", "side", "overlap", "containment", "air", "gap", "pieces", "edge", "volume"]
@@ -73,17 +74,22 @@ class Finding:
     other: str | None = None
 
 
-def check(contours: Contours, image: Image | None = None) -> tuple[Finding, ...]:
+def check(
+    contours: Contours, image: Image | None = None, progress: ProgressCallback | None = None
+) -> tuple[Finding, ...]:
     """All findings, worst first (severity, then kind, then the order of the anatomy table).
 
     image: the non-contrast CT in HU on the grid of the contours; with it, structures that lie in air are found too.
+    progress: is told how far it is; what it raises ends the work.
     Raises InputError when the image is on another grid.
     """
     if image is not None and not same_grid(image.geometry, image.shape, contours.geometry, contours.shape):
         raise InputError("The CT and the contours are not on the same grid; they cannot be checked together.")
     findings: list[Finding] = []
     slice_axis = AxisOrder.towards_lps(contours.geometry).transposition[0]
-    for name, facts in contours.structures.items():
+    for number, (name, facts) in enumerate(contours.structures.items()):
+        if progress:
+            progress(Progress("Checking the contours", number / (1 + len(contours.structures)), name))
         if facts.box is None:
             findings.append(_empty(name))
             continue

@@ -49,16 +49,18 @@ _TO_LPS = {
 }
 
 
-def write_seg_nrrd(contours: Contours, path: str | Path) -> None:
+def write_seg_nrrd(contours: Contours, path: str | Path, review: Mapping[str, Mapping[str, str]] | None = None) -> None:
     """Write `contours` as a segmentation file that 3D Slicer opens with everything in place.
 
+    review: tags of a structure's segment that are to stand in it besides or instead of its usual ones, which call it
+    not started.
     Raises OutputError; nothing partial is left behind.
     """
     n_layers, n_slices, rows, columns = contours.layers.shape
     slab = np.empty((rows, columns, n_layers), dtype=np.uint8)
     compressor = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(_header(contours).encode("utf-8"))
+        file.write(_header(contours, review or {}).encode("utf-8"))
         for z in range(n_slices):
             for layer in range(n_layers):
                 slab[..., layer] = contours.layers[layer, z]
@@ -66,7 +68,7 @@ def write_seg_nrrd(contours: Contours, path: str | Path) -> None:
         file.write(compressor.flush())
 
 
-def _header(contours: Contours) -> str:
+def _header(contours: Contours, review: Mapping[str, Mapping[str, str]]) -> str:
     n_layers, *shape_zyx = contours.layers.shape
     sizes = [str(size) for size in shape_zyx[::-1]]
     axes = [_vector(column) for column in contours.geometry.index_to_lps[:3, :3].T]
@@ -93,15 +95,16 @@ def _header(contours: Contours) -> str:
         "SegRap_Provenance": contours.provenance.to_json(),
     }
     for number, name in enumerate(contours.structures):
-        for key, value in _segment_notes(contours, name).items():
+        for key, value in _segment_notes(contours, name, review.get(name, {})).items():
             notes[f"Segment{number}_{key}"] = value
     lines = ["NRRD0004", *(f"{key}: {value}" for key, value in fields.items())]
     lines += [f"{key}:={_escape(value)}" for key, value in notes.items()]
     return "\n".join(lines) + "\n\n"
 
 
-def _segment_notes(contours: Contours, name: str) -> dict[str, str]:
+def _segment_notes(contours: Contours, name: str, review: Mapping[str, str]) -> dict[str, str]:
     facts = contours.structures[name]
+    tags = {**slicer_segments.tags(contours, name), **review}
     # First and last voxel of x, y, z; Slicer writes 0 -1 for an empty segment.
     extent = [(s.start, s.stop - 1) for s in reversed(facts.box)] if facts.box else [(0, -1)] * 3
     return {
@@ -113,7 +116,7 @@ def _segment_notes(contours: Contours, name: str) -> dict[str, str]:
         "Layer": str(facts.layer),
         "LabelValue": str(facts.value),
         "Extent": " ".join(f"{first} {last}" for first, last in extent),
-        "Tags": "".join(f"{key}:{value}|" for key, value in slicer_segments.tags(contours, name).items()),
+        "Tags": "".join(f"{key}:{value}|" for key, value in tags.items()),
     }
 
 

@@ -28,7 +28,7 @@ OUR_TAGS = (_ORIGIN, _FINGERPRINT, _CONFIDENCE, _PROVENANCE)
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LATERALITY = {"": "^^", "left": "SCT^7771000^Left", "right": "SCT^24028007^Right"}
-_TARGET_REGIONS = {"GTVp": "SCT^71836000^Nasopharynx", "GTVnd": "SCT^81105003^Cervical lymph node"}
+TARGET_REGIONS = {"GTVp": "SCT^71836000^Nasopharynx", "GTVnd": "SCT^81105003^Cervical lymph node"}
 
 
 def terminology(structure: anatomy.Structure) -> str:
@@ -39,7 +39,7 @@ def terminology(structure: anatomy.Structure) -> str:
     category = "SCT^123037004^Anatomical Structure"
     side, region = _LATERALITY[structure.laterality], "^^"
     if structure.is_target:
-        category, region = "SCT^49755003^Morphologically Altered Structure", _TARGET_REGIONS[structure.name]
+        category, region = "SCT^49755003^Morphologically Altered Structure", TARGET_REGIONS[structure.name]
     kind = f"SCT^{structure.snomed[0]}^{structure.snomed[1]}"
     contexts = ("Segmentation category and type - DICOM master list", "Anatomic codes - DICOM master list")
     return "~".join((contexts[0], category, kind, side, contexts[1], region, "^^"))

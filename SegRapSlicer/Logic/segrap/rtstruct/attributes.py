@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SERIES_NUMBER_STEP = 9000
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # what the standard asks for here, though retired as an object
 _ALGORITHMS = {"model": "AUTOMATIC", "edited": "SEMIAUTOMATIC", "drawn": "MANUAL", "imported": ""}
-_SIDES = {"left": ("7771000", "Left"), "right": ("24028007", "Right")}
+SIDES = {"left": ("7771000", "Left"), "right": ("24028007", "Right")}
 
 # Type 2 of the Patient, General Study and Frame of Reference modules: there, if need be empty.
 _COPIED = (
@@ -47,14 +47,12 @@ _COPIED_IF_THERE = (
 )
 
 
-def header(contours: Contours, series: CTSeries) -> Dataset:
-    """A new RTSTRUCT dataset of the CT's patient and study, with UIDs of its own, and nothing in it yet."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ImplicitVRLittleEndian, generate_uid
+def of_patient_and_study(contours: Contours, series: CTSeries) -> Dataset:
+    """A new dataset of the CT's patient, study and Frame of Reference, as a series of its own made by this software."""
+    from pydicom.dataset import Dataset
+    from pydicom.uid import generate_uid
 
     image = series.headers[0]
-    provenance = contours.provenance
-    demonstration = provenance.intended_use == "demonstration"
     now = datetime.datetime.now()
     dataset = Dataset()
     for keyword in _COPIED_IF_THERE:
@@ -65,29 +63,47 @@ def header(contours: Contours, series: CTSeries) -> Dataset:
             dataset[keyword] = image[keyword]
         else:
             setattr(dataset, keyword, "")
-    dataset.SOPClassUID = RT_STRUCTURE_SET_STORAGE
     dataset.SOPInstanceUID = generate_uid(prefix=None)
-    dataset.InstanceCreationDate = dataset.SeriesDate = dataset.StructureSetDate = now.strftime("%Y%m%d")
-    dataset.InstanceCreationTime = dataset.SeriesTime = dataset.StructureSetTime = now.strftime("%H%M%S")
-    dataset.Modality = "RTSTRUCT"
+    dataset.InstanceCreationDate = dataset.SeriesDate = now.strftime("%Y%m%d")
+    dataset.InstanceCreationTime = dataset.SeriesTime = now.strftime("%H%M%S")
     dataset.StudyInstanceUID = series.study_uid
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
     dataset.SeriesNumber = int(image.get("SeriesNumber") or 0) + _SERIES_NUMBER_STEP
-    dataset.OperatorsName = ""
     dataset.SeriesDescription = (
-        "SegRap DEMONSTRATION, not for clinical use" if demonstration else "SegRap contours, not reviewed"
+        "SegRap DEMONSTRATION, not for clinical use"
+        if contours.provenance.intended_use == "demonstration"
+        else "SegRap contours, not reviewed"
     )
     dataset.Manufacturer = dataset.ManufacturerModelName = MANUFACTURER
     dataset.SoftwareVersions = _software_versions(contours)
     dataset.FrameOfReferenceUID = series.frame_of_reference_uid
-    dataset.StructureSetLabel = DEMONSTRATION_LABEL if demonstration else LABEL
+    dataset.InstanceNumber = 1
+    return dataset
+
+
+def label(contours: Contours) -> str:
+    """What a list of structure sets shows, 16 characters at most."""
+    return DEMONSTRATION_LABEL if contours.provenance.intended_use == "demonstration" else LABEL
+
+
+def header(contours: Contours, series: CTSeries) -> Dataset:
+    """A new RTSTRUCT dataset of the CT's patient and study, with UIDs of its own, and nothing in it yet."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ImplicitVRLittleEndian
+
+    provenance = contours.provenance
+    dataset = of_patient_and_study(contours, series)
+    dataset.SOPClassUID = RT_STRUCTURE_SET_STORAGE
+    dataset.StructureSetDate, dataset.StructureSetTime = dataset.SeriesDate, dataset.SeriesTime
+    dataset.Modality = "RTSTRUCT"
+    dataset.OperatorsName = ""
+    dataset.StructureSetLabel = label(contours)
     description = [contours.title + "."]
     if provenance.model_hash:
         description.append(f"Model files SHA-256 {provenance.model_hash[:12]}.")
     if provenance.input_series_uids:
         description.append(f"Made from CT series {', '.join(provenance.input_series_uids)}.")
-    dataset.StructureSetDescription = _ascii(" ".join(description), 1024)
-    dataset.InstanceNumber = 1
+    dataset.StructureSetDescription = ascii_only(" ".join(description), 1024)
     dataset.ApprovalStatus = "UNAPPROVED"
 
     # Implicit VR: in explicit VR a contour of more than 65,534 bytes cannot be written, and readers lose it.
@@ -106,7 +122,7 @@ def _software_versions(contours: Contours) -> list[str]:
         entries += [f"model-{kind} {value}"] if value else []
     entries += [provenance.model_hash] if provenance.model_hash else []
     entries += [f"created {provenance.created}"] if provenance.created else []
-    return [_ascii(entry, 64) for entry in entries]
+    return [ascii_only(entry, 64) for entry in entries]
 
 
 def add_references(dataset: Dataset, series: CTSeries) -> None:
@@ -156,7 +172,7 @@ def roi_item(
     roi.ROIGenerationAlgorithm = _ALGORITHMS[facts.origin]
     if facts.origin in ("model", "edited") and contours.provenance.model_name:
         model = f"{contours.provenance.model_name} {contours.provenance.model_version}".strip()
-        roi.ROIGenerationDescription = _ascii(model + (", edited" if facts.origin == "edited" else ""), 64)
+        roi.ROIGenerationDescription = ascii_only(model + (", edited" if facts.origin == "edited" else ""), 64)
     return roi
 
 
@@ -164,29 +180,31 @@ def observation_item(number: int, structure: anatomy.Structure) -> Dataset:
     """The item of RTROIObservationsSequence: what the structure is, in types and codes."""
     from pydicom.dataset import Dataset
 
-    code = _code(*structure.snomed)
+    kind = code(*structure.snomed)
     if structure.laterality:
-        code.SegmentedPropertyTypeModifierCodeSequence = [_code(*_SIDES[structure.laterality])]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [code(*SIDES[structure.laterality])]
     observation = Dataset()
     observation.ObservationNumber = number
     observation.ReferencedROINumber = number
     observation.ROIObservationLabel = structure.name
-    observation.RTROIIdentificationCodeSequence = [code]
+    observation.RTROIIdentificationCodeSequence = [kind]
     observation.RTROIInterpretedType = structure.kind
     observation.ROIInterpreter = ""
     return observation
 
 
-def _code(value: str, meaning: str) -> Dataset:
+def code(value: str, meaning: str, scheme: str = "SCT") -> Dataset:
+    """A code of a coding scheme, SNOMED CT unless another is named."""
     from pydicom.dataset import Dataset
 
-    code = Dataset()
-    code.CodeValue = value
-    code.CodingSchemeDesignator = "SCT"
-    code.CodeMeaning = meaning
-    return code
+    item = Dataset()
+    item.CodeValue = value
+    item.CodingSchemeDesignator = scheme
+    item.CodeMeaning = meaning
+    return item
 
 
-def _ascii(text: str, longest: int) -> str:
+def ascii_only(text: str, longest: int) -> str:
+    """The text without what a DICOM file may not be able to say, and not longer than that."""
     # No character that another SpecificCharacterSet than the CT's would need, nor the one that separates values.
     return text.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:longest]

@@ -18,6 +18,7 @@ from segrap.ct.dicom_series import CTSeries
 from segrap.errors import InputError, OutputError, UsageError
 from segrap.geometry import same_grid
 from segrap.naming import Names, names_of
+from segrap.progress import Progress, ProgressCallback
 from segrap.rtstruct.attributes import add_references, header, image_reference, observation_item, roi_item
 from segrap.rtstruct.contents import Contents, read_contents
 from segrap.rtstruct.lint import exchanged_sides, findings
@@ -49,10 +50,12 @@ def write_rtstruct(
     path: str | Path,
     structures: Iterable[str] | None = None,
     names: Names = "tg263",
+    progress: ProgressCallback | None = None,
 ) -> WriteReport:
     """Write structures (SegRap names; all of `contours` if None) as an RTSTRUCT on the CT that they were drawn on.
 
     names: what ROIs are called, see `segrap.naming`; the SegRap name stands in ROIDescription whatever they are called.
+    progress: is told how far it is; what it raises ends the work.
     The file is whole or not there. Contours run along the voxels' edges, so that a reader which takes a voxel whose
     centre is inside gets the very same masks; that is checked by reading the file back.
 
@@ -78,6 +81,8 @@ def write_rtstruct(
     dataset.ROIContourSequence = []
     dataset.RTROIObservationsSequence = []
     for number, name in enumerate(written, start=1):
+        if progress:
+            progress(Progress("Drawing outlines", 0.8 * (number - 1) / len(written), name))
         structure, facts = anatomy.structure(name), contours.structures[name]
         dataset.StructureSetROISequence.append(roi_item(number, roi_names[name], structure, facts, contours, series))
         dataset.ROIContourSequence.append(_roi_contour(number, structure, contours, series, planes))
@@ -85,6 +90,8 @@ def write_rtstruct(
 
     with replacing(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
+        if progress:
+            progress(Progress("Reading the file back", 0.8))
         contents = read_contents(temporary)
         _check_masks(contents, contours, series, planes, written)
         warnings = _check_file(contents, series)

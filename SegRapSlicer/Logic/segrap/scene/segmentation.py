@@ -7,6 +7,8 @@ layers as they are, in memory that both sides share.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,43 @@ def contours_from_segmentation(node: Any, geometry: Geometry, shape: tuple[int, 
     Raises InputError when no segment is a SegRap structure, one occurs twice, a segment does not lie on the CT's voxels
     or goes beyond the CT, or the node lies under a transform that has not been hardened.
     """
+    return hold_segments(node).contours(geometry, shape)
+
+
+@dataclass(frozen=True)
+class HeldSegments:
+    """The segments of a node as they were when somebody took hold of them, for a thread to read while Slicer goes on.
+
+    claims: the labelmap of each structure, and its label there. times: when each labelmap was last changed.
+    """
+
+    title: str
+    claims: Mapping[str, tuple[Any, int]]
+    labels: Mapping[Any, np.ndarray]
+    times: Mapping[Any, int]
+    tags: Mapping[str, Mapping[str, str]]
+    left_out: tuple[str, ...]
+
+    def contours(self, geometry: Geometry, shape: tuple[int, int, int]) -> Contours:
+        """As `contours_from_segmentation`; InputError also when somebody edited the segments in the meantime."""
+        layers = GridLayers(self.claims, shape, self.title)
+        for image, labels in self.labels.items():
+            corner = _corner(image, geometry, self.title)
+            for z, plane in enumerate(labels):
+                layers.add_plane(image, plane, (corner[0] + z, *corner[1:]))
+        if {image: _changed(image) for image in self.times} != self.times:
+            raise InputError("The contours were edited while they were read. Finish the edit, then try again.")
+        provenance = slicer_segments.stated_provenance(self.tags.values(), self.title)
+        contours = Contours.from_layers(layers.layers, geometry, layers.placement, provenance, left_out=self.left_out)
+        return slicer_segments.settle_origins(contours, self.tags)
+
+
+def hold_segments(node: Any) -> HeldSegments:
+    """Take hold of the segments of a vtkMRMLSegmentationNode; no voxel is copied or looked at.
+
+    Raises InputError when no segment is a SegRap structure, one occurs twice or is no labelmap, or the node lies under
+    a transform that has not been hardened.
+    """
     title = f"the segmentation '{node.GetName()}'"
     if node.GetParentTransformNode() is not None:
         raise InputError(
@@ -100,17 +139,20 @@ def contours_from_segmentation(node: Any, geometry: Geometry, shape: tuple[int, 
     segmentation = node.GetSegmentation()
     segments = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
     known, left_out = slicer_segments.recognise([segment.GetName() for segment in segments], title)
-    tags = {name: _tags(segments[number]) for number, name in known.items()}
     images = {name: _image(segments[number], f"{name} of {title}") for number, name in known.items()}
-    claims = {name: (images[name], segments[number].GetLabelValue()) for number, name in known.items()}
-    layers = GridLayers(claims, shape, title)
-    for image in {id(image): image for image in images.values()}.values():
-        corner = _corner(image, geometry, title)
-        for z, plane in enumerate(_labels(image)):
-            layers.add_plane(image, plane, (corner[0] + z, *corner[1:]))
-    provenance = slicer_segments.stated_provenance(tags.values(), title)
-    contours = Contours.from_layers(layers.layers, geometry, layers.placement, provenance, left_out=left_out)
-    return slicer_segments.settle_origins(contours, tags)
+    return HeldSegments(
+        title=title,
+        claims={name: (images[name], segments[number].GetLabelValue()) for number, name in known.items()},
+        labels={image: _labels(image) for image in images.values()},
+        times={image: _changed(image) for image in images.values()},
+        tags={name: _tags(segments[number]) for number, name in known.items()},
+        left_out=left_out,
+    )
+
+
+def _changed(image: Any) -> int:
+    scalars = image.GetPointData().GetScalars()
+    return max(image.GetMTime(), scalars.GetMTime() if scalars else 0)
 
 
 def _tags(segment: Any) -> dict[str, str]:
