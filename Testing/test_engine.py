@@ -83,8 +83,8 @@ def test_labels_are_those_of_whole_volume_sums_and_whole_volume_interpolation(
 def test_the_ring_of_slices_gives_the_weighted_mean_of_all_tiles() -> None:
     grid = tile_grid((21, 30, 17), (8, 12, 20))
     plan = plan_tiles(grid, None)
-    ring = FeatureRing(grid, plan, 3, CPU)
     weight = importance(grid.patch)
+    ring = FeatureRing(grid, plan, 3, CPU, weight)
     sums, weights = np.zeros((3, *grid.padded)), np.zeros(grid.padded)
     taken = {}
     rng = np.random.default_rng(0)

@@ -215,7 +215,10 @@ def check_model(folder: Path, as_json: bool) -> None:
 @click.option("--sha256", help="Expected SHA-256 of the file.")
 @as_json
 def install_model(source: str, name: str | None, sha256: str | None, as_json: bool) -> None:
-    """Install a model from a folder, a .zip or .tar file, or an address (the only command that uses the network)."""
+    """Install a model from a folder, a .zip or .tar file, or an address (the only command that uses the network).
+
+    Models are nnU-Net v2 folders; those of nnU-Net v1 are converted.
+    """
     from segrap.models.library import install
 
     _show(install(source, name, sha256).folder, as_json)

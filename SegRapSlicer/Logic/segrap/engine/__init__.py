@@ -43,7 +43,8 @@ def segment(
     skip_air: leave out tiles on which no voxel of the body depends; then labels are nnU-Net's inside the body (above
         -500 HU, without what is thin and lies apart, as couch and mask), and background where no tile was run.
 
-    Labels equal those of nnunetv2's predictor with its default settings, up to its float16 rounding of class scores.
+    Labels equal those of nnunetv2's predictor with its default settings, up to its float16 rounding of class scores;
+    for models imported from nnU-Net v1, those of nnunet's.
     Raises ModelError (wrong number of images), InputError (images that cannot be used), ResourceError (no such device,
     out of memory), Cancelled.
     """
@@ -51,7 +52,7 @@ def segment(
     from segrap.engine.body import tiles_with_body
     from segrap.engine.prepare import NetworkInput, plan_frame
     from segrap.engine.stream import FeatureRing, LayerPainter
-    from segrap.engine.tiles import plan_tiles, tile_grid
+    from segrap.engine.tiles import importance, plan_tiles, tile_grid
 
     def check() -> None:
         if cancelled is not None and cancelled():
@@ -74,7 +75,8 @@ def segment(
         source = NetworkInput(model, frame, grid, images, plan, check)
         report("Loading the model", 0.0, f"{model.name} on {chosen}")
         backend = TorchBackend(model, chosen, mirror=mirror, check=check)
-        ring = FeatureRing(grid, plan, backend.channels, chosen)
+        weights = importance(grid.patch, rounded=not model.of_nnunet_v1)
+        ring = FeatureRing(grid, plan, backend.channels, chosen, weights)
         painter = LayerPainter(frame, grid, plan, output_plan, backend.head, layers, chosen)
         done = 0
         for number, row in enumerate(plan.rows):

@@ -50,7 +50,8 @@ class TorchBackend:
     """The networks of a model's folds in torch. float32 on the CPU; on CUDA float16 autocast, as nnU-Net runs there.
 
     mirror: average over all flips along the model's mirror axes.
-    in_feature_space: None chooses the smaller of features and class scores.
+    in_feature_space: None chooses the smaller of features and class scores. Models of nnU-Net v1 have their class
+        probabilities averaged, which is not linear in the features: their maps are probabilities.
     check: called before every layer, so that even a slow tile can be stopped at once; raises Cancelled.
     """
 
@@ -69,7 +70,9 @@ class TorchBackend:
         self._flips = [flip for count in range(1, len(axes) + 1) for flip in combinations(axes, count)]
         heads = [network.head for network in self._networks]
         features, classes = sum(head.in_channels for head in heads), heads[0].out_channels
+        self._probabilities = model.of_nnunet_v1
         self._in_feature_space = features <= classes if in_feature_space is None else in_feature_space
+        self._in_feature_space &= not self._probabilities
         self.channels = features if self._in_feature_space else classes
         self.head = Head(None, None)
         if self._in_feature_space:
@@ -89,7 +92,11 @@ class TorchBackend:
             return torch.cat(maps) if self._in_feature_space else torch.stack(maps).mean(0)
 
     def _mean_over_flips(self, network: UNet, x: torch.Tensor) -> torch.Tensor:
-        run = network.features if self._in_feature_space else network
+        def run(x: torch.Tensor) -> torch.Tensor:
+            if self._in_feature_space:
+                return network.features(x)
+            return network(x).float().softmax(1) if self._probabilities else network(x)
+
         total = run(x)[0].float()
         for flip in self._flips:
             total += torch.flip(run(torch.flip(x, flip)), flip)[0].float()

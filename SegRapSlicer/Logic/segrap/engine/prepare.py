@@ -2,18 +2,19 @@
 
 nnU-Net normalises and resamples whole volumes in float64 before the first tile runs. Here slices are made when a tile
 asks for them and forgotten behind it; only statistics of the whole image (mean, standard deviation, extremes) are taken
-before. The arithmetic is nnU-Net's: normalise first, then resample, then clip to the values that went in.
+before. The arithmetic is nnU-Net's: normalise first, then resample, then clip to the values that went in. Models of
+nnU-Net v1 have it the other way round: resample and clip, then normalise, with statistics of the resampled image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from segrap.engine.resampling import Taps, axis_map, resampled_shape, separate_axis, taps
+from segrap.engine.resampling import AxisMap, Taps, axis_map, resampled_shape, separate_axis, taps
 from segrap.engine.tiles import TileGrid, TilePlan
 from segrap.errors import InputError, ModelError
 from segrap.models.folder import Model, Normalisation
@@ -77,7 +78,9 @@ def plan_frame(model: Model, images: Sequence[np.ndarray], spacing_zyx: Sequence
     if 0 in network_shape:
         raise InputError(f"The CT of {shape} voxels at {spacing} mm is thinner than one voxel of the model.")
     scores = model.score_resampling
-    apart = separate_axis(scores, model.spacing_mm, spacing)
+    # Which of two thick-sliced grids decides: v2 asks where it comes from first, v1 the image itself.
+    grids = (spacing, model.spacing_mm) if model.of_nnunet_v1 else (model.spacing_mm, spacing)
+    apart = separate_axis(scores, *grids)
     orders = [scores.order_z if axis == apart else scores.order for axis in range(3)]
     a, b, c = (taps(n, m, order) for n, m, order in zip(network_shape, shape, orders, strict=True))
     return Frame(
@@ -122,10 +125,6 @@ class NetworkInput:
         self._views = [frame.view(image) for image in images]
         self._grid = grid
         self._mask = _nonzero_mask(self._views) if any(n.masked for n in model.normalisations) else None
-        self._normalise = [
-            _normaliser(n, view, self._mask if n.masked else None, check)
-            for n, view in zip(model.normalisations, self._views, strict=True)
-        ]
         resampling = model.data_resampling
         apart = separate_axis(resampling, frame.spacing_mm, model.spacing_mm)
         orders = [resampling.order_z if axis == apart else resampling.order for axis in range(3)]
@@ -133,14 +132,50 @@ class NetworkInput:
         inside = plan.inside(grid)
         self._origin = [part.start + before for part, before in zip(inside, grid.before[1:], strict=True)]
         self._depth_map = maps[0]
-        plane_maps = {axis: maps[axis].rows(inside[axis - 1].start, inside[axis - 1].stop) for axis in (1, 2)}
-        self._early = {axis: m for axis, m in plane_maps.items() if axis != apart}
-        self._late = {axis: m for axis, m in plane_maps.items() if axis == apart}
-        overshoots = resampling.order > 1 and frame.shape != frame.network_shape
+        self._before: list[Normaliser] = []  # what is done to planes before they are resampled
+        self._after: list[Normaliser] = []  # and after that
+        resampled = frame.shape != frame.network_shape
+        overshoots = resampling.order > 1 and resampled
         self._clip_each_slice = overshoots and apart == 0
-        self._bounds = self._extremes(apart) if overshoots and apart != 0 else None
+        self._bounds: tuple[np.ndarray, np.ndarray] | None = None
+
+        def moments_of_image(channel: int) -> tuple[float, float]:
+            mask = self._mask if model.normalisations[channel].masked else None
+            return _moments(self._views[channel], mask, check)
+
+        moments: Callable[[int], tuple[float, float]] = moments_of_image
+        if model.of_nnunet_v1:
+            self._bounds = self._extremes(apart) if overshoots and apart != 0 else None
+            self._use(dict(enumerate(maps)), apart)
+            if resampled and any(n.scheme == "ZScoreNormalization" for n in model.normalisations):
+                moments = self._resampled_moments().__getitem__
+            self._after = [_normaliser(n, moments, c) for c, n in enumerate(model.normalisations)]
+        else:
+            self._before = [_normaliser(n, moments, c) for c, n in enumerate(model.normalisations)]
+            self._bounds = self._extremes(apart) if overshoots and apart != 0 else None
+        window = {axis: maps[axis].rows(inside[axis - 1].start, inside[axis - 1].stop) for axis in (1, 2)}
+        self._use(window, apart)
+
+    def _use(self, maps: Mapping[int, AxisMap], apart: int | None) -> None:
+        """Start over with these maps for the axes 1 and 2."""
+        self._early = {axis: maps[axis] for axis in (1, 2) if axis != apart}
+        self._late = {axis: maps[axis] for axis in (1, 2) if axis == apart}
         self._plane: dict[int, np.ndarray] = {}
         self._slices: dict[int, np.ndarray] = {}
+
+    def _resampled_moments(self) -> list[tuple[float, float]]:
+        """Mean and standard deviation of each channel of the whole image on the network's grid."""
+        depth = self._grid.shape[0]
+        sums = np.zeros((2, len(self._views)))
+        count = 0
+        for z in range(depth):
+            self._forget(z)
+            flat = self._slice(z).reshape(len(self._views), -1).astype(np.float64)
+            sums += flat.sum(axis=1), np.square(flat).sum(axis=1)
+            count += flat.shape[1]
+        means, squares = sums / count
+        deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
+        return list(zip(means.tolist(), deviations.tolist(), strict=True))
 
     def patch(self, start: Sequence[int]) -> np.ndarray:
         """(channel, z, y, x) float32 of one patch at a start in the padded grid; padding is 0.
@@ -185,36 +220,40 @@ class NetworkInput:
                 made = np.clip(made, *self._bounds)
             for axis, late in self._late.items():
                 made = late.apply(made, axis)
+            if self._after:
+                made = made.copy()  # it may be a plane that other slices are made of
+            for channel, normalise in enumerate(self._after):
+                normalise(made[channel], None)
             self._slices[z] = made
         return self._slices[z]
 
     def _resampled_plane(self, k: int) -> np.ndarray:
         if k not in self._plane:
-            plane = normalised = self._normalised_plane(k)
+            plane = source = self._source_plane(k)
             for axis, early in self._early.items():
                 plane = early.apply(plane, axis)
             if self._clip_each_slice:
-                limits = normalised.min(axis=(1, 2), keepdims=True), normalised.max(axis=(1, 2), keepdims=True)
+                limits = source.min(axis=(1, 2), keepdims=True), source.max(axis=(1, 2), keepdims=True)
                 plane = np.clip(plane, *limits)
             self._plane[k] = plane
         return self._plane[k]
 
-    def _normalised_plane(self, k: int) -> np.ndarray:
+    def _source_plane(self, k: int) -> np.ndarray:
         self._check()
         plane = np.stack([np.asarray(view[k], dtype=np.float32) for view in self._views])
         if not np.isfinite(plane).all():
             raise InputError("The CT holds values that are not numbers (NaN or infinite).")
-        for channel, normalise in enumerate(self._normalise):
+        for channel, normalise in enumerate(self._before):
             normalise(plane[channel], None if self._mask is None else self._mask[k])
         return plane
 
     def _extremes(self, apart: int | None) -> tuple[np.ndarray, np.ndarray]:
         # skimage clips what it interpolates to the range of what went in: the volume, or each slice across `apart`.
         over = tuple(axis for axis in (1, 2) if axis != apart)
-        plane = self._normalised_plane(0)
+        plane = self._source_plane(0)
         low, high = plane.min(axis=over, keepdims=True), plane.max(axis=over, keepdims=True)
         for k in range(1, self._views[0].shape[0]):
-            plane = self._normalised_plane(k)
+            plane = self._source_plane(k)
             low = np.minimum(low, plane.min(axis=over, keepdims=True))
             high = np.maximum(high, plane.max(axis=over, keepdims=True))
         return low, high
@@ -227,8 +266,13 @@ def _nonzero_mask(views: Sequence[np.ndarray]) -> np.ndarray:
 Normaliser = Callable[[np.ndarray, np.ndarray | None], None]
 
 
-def _normaliser(normalisation: Normalisation, view: np.ndarray, mask: np.ndarray | None, check: Check) -> Normaliser:
-    """A function that normalises one float32 (y, x) plane in place; the second argument is its non-zero mask."""
+def _normaliser(
+    normalisation: Normalisation, moments: Callable[[int], tuple[float, float]], channel: int
+) -> Normaliser:
+    """A function that normalises one float32 (y, x) plane in place; the second argument is its non-zero mask.
+
+    moments: the mean and standard deviation of a channel, asked only where the scheme needs them.
+    """
     if normalisation.scheme == "NoNormalization":
         return lambda plane, plane_mask: None
     if normalisation.scheme == "CTNormalization":
@@ -242,7 +286,7 @@ def _normaliser(normalisation: Normalisation, view: np.ndarray, mask: np.ndarray
             plane /= deviation
 
         return window
-    mean, deviation = _moments(view, mask, check)
+    mean, deviation = moments(channel)
     deviation = max(deviation, SMALLEST_DEVIATION)
 
     def standardise(plane: np.ndarray, plane_mask: np.ndarray | None) -> None:

@@ -16,25 +16,27 @@ import torch
 
 from segrap.engine.backends import Head
 from segrap.engine.prepare import Frame
-from segrap.engine.tiles import TileGrid, TilePlan, importance
+from segrap.engine.tiles import TileGrid, TilePlan
 from segrap.models.labels import OutputPlan
 
 VOXELS_AT_ONCE = 1 << 15  # voxels whose class scores exist at the same time: 8 MB for 60 classes
 
 
 class FeatureRing:
-    """Weighted sums of feature maps over `patch` depth slices of the tile plan's window.
+    """Weighted sums of feature maps over `patch` depth slices of the tile plan's window. weights: of a tile's voxels.
 
     Slices lie at index z modulo depth. Everything is counted in the padded volume until a slice is given away.
     """
 
-    def __init__(self, grid: TileGrid, plan: TilePlan, channels: int, device: torch.device) -> None:
+    def __init__(
+        self, grid: TileGrid, plan: TilePlan, channels: int, device: torch.device, weights: np.ndarray
+    ) -> None:
         self._grid, self._plan = grid, plan
         rows, columns = (part.stop - part.start for part in plan.window)
         depth = grid.patch[0]
         self._sums = torch.zeros((depth, channels, rows, columns), device=device)
         self._weights = torch.zeros((depth, rows, columns), device=device)
-        self._importance = torch.from_numpy(importance(grid.patch)).to(device)
+        self._importance = torch.from_numpy(weights).to(device)
 
     def add(self, features: torch.Tensor, start: tuple[int, int, int]) -> None:
         """Add the (channels, z, y, x) maps of the tile at `start`."""

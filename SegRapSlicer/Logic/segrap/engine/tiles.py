@@ -22,15 +22,15 @@ def tile_starts(size: int, patch: int, step: float = STEP) -> list[int]:
     return [int(np.round(spacing * i)) for i in range(count)]
 
 
-def importance(patch: Sequence[int]) -> np.ndarray:
+def importance(patch: Sequence[int], *, rounded: bool = True) -> np.ndarray:
     """Gaussian weights of a tile's voxels, float32, in the patch's shape: sigma an eighth of it, 10 at its centre.
 
-    nnU-Net keeps them as float16 and so are they rounded here; what would round to 0 takes the smallest weight.
+    rounded: as nnU-Net v2 keeps them, in float16 (v1 keeps float32). What would round to 0 takes the smallest weight.
     """
     impulse = np.zeros(tuple(patch))
     impulse[tuple(n // 2 for n in patch)] = 1
     weights = ndimage.gaussian_filter(impulse, [n / 8 for n in patch], order=0, mode="constant", cval=0)
-    weights = (weights / (weights.max() / 10)).astype(np.float16)
+    weights = (weights / (weights.max() / 10)).astype(np.float16 if rounded else np.float32)
     weights[weights == 0] = weights[weights > 0].min()
     return weights.astype(np.float32)
 

@@ -45,10 +45,10 @@ class Checkpoint:
     mirror_axes: tuple[int, ...]
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read `checkpoint_final.pth` of one fold. Tensors stay on disk until they are used.
+def load_as_data(path: Path) -> Any:
+    """What torch saved into a file: tensors (which stay on disk until they are used), numbers, text, containers.
 
-    Raises ModelError when the file is damaged, contains code, or lacks what nnU-Net writes into it.
+    Raises ModelError when the file is damaged or contains code.
     """
     # Up to 2.5.1 the restricted unpickler could be tricked into running code (CVE-2025-32434).
     if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 6):
@@ -56,16 +56,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as fault:
         found = re.search(r"GLOBAL (\S+)", str(fault))
         raise ModelError(
             f"{path} was not loaded: it contains {found[1] if found else 'something'} beside weights and numbers, and "
-            "might run code. Use a checkpoint that nnU-Net v2 saved, from a source that you trust."
+            "might run code. Use a checkpoint that nnU-Net saved, from a source that you trust."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as fault:
         first = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
         raise ModelError(f"{path} is damaged or incomplete ({first}). Copy or download the model again.") from None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read `checkpoint_final.pth` of one fold.
+
+    Raises ModelError when the file is damaged, contains code, or lacks what nnU-Net writes into it.
+    """
+    content = load_as_data(path)
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not a checkpoint of nnU-Net v2.")
     weights, settings = content.get("network_weights"), content.get("init_args")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segrap.errors import ModelError
+from segrap.models import nnunet_v1
 from segrap.models.labels import Labels, OutputPlan, read_labels
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ class Model:
         return self.labels.covered
 
     @property
+    def of_nnunet_v1(self) -> bool:
+        """True for a model imported from nnU-Net v1, whose arithmetic differs in the ways that `nnunet_v1` lists."""
+        return bool(self.configuration.get("preprocessor_name") == nnunet_v1.PREPROCESSOR)
+
+    @property
     def spacing_zyx(self) -> tuple[float, float, float]:
         """The spacing it was trained at, mm, in the order of image arrays."""
         by_axis = dict(zip(self.transpose_forward, self.spacing_mm, strict=True))
@@ -143,7 +149,7 @@ def read_model(folder: str | Path, folds: Sequence[str | int] | None = None) -> 
     checkpoints = [read_checkpoint(folder / f"fold_{name}" / CHECKPOINT) for name in names]
     configuration_name = checkpoints[0].configuration
     for checkpoint in checkpoints:
-        if not TRAINERS.fullmatch(checkpoint.trainer):
+        if not (TRAINERS.fullmatch(checkpoint.trainer) or nnunet_v1.TRAINERS.fullmatch(checkpoint.trainer)):
             raise ModelError(
                 f"The model was trained by {checkpoint.trainer}, which may change the network in ways that its folder "
                 "does not tell. Only nnU-Net's own trainers that keep the planned network can be run here."
@@ -237,12 +243,12 @@ def _resolve_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any
     resolved = {key: value for layer in reversed(chain) for key, value in layer.items()}
     if resolved.get("previous_stage"):
         raise ModelError(f"{name} is the second stage of a cascade, which cannot be run here.")
-    for key, owner, only in (
-        ("preprocessor_name", resolved, "DefaultPreprocessor"),
-        ("label_manager", plans, "LabelManager"),
+    for key, owner, allowed in (
+        ("preprocessor_name", resolved, ("DefaultPreprocessor", nnunet_v1.PREPROCESSOR)),
+        ("label_manager", plans, ("LabelManager",)),
     ):
-        if owner.get(key, only) != only:
-            raise ModelError(f"The model's plans ask for {key} {owner[key]}; only {only} can be honoured here.")
+        if owner.get(key, allowed[0]) not in allowed:
+            raise ModelError(f"The model's plans ask for {key} {owner[key]}; only {allowed[0]} can be honoured here.")
     return resolved
 
 

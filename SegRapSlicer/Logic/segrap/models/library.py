@@ -3,7 +3,7 @@
 Shipped models lie beside this file and cannot be removed; a user's models lie in the user's data folder (or where the
 environment variable SEGRAP_MODELS says). Installing takes a model folder, an archive of one, or an address of an
 archive; nothing enters the library before it was unpacked elsewhere with every member's name checked and read through
-by `read_model`. An archive holds exactly one model folder, at any depth.
+by `read_model`. An archive holds exactly one model folder, at any depth. Models of nnU-Net v1 are converted on the way.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from segrap.errors import ModelError, OutputError, UsageError
+from segrap.models import nnunet_v1
 from segrap.models.folder import CHECKPOINT, Model, read_facts, read_model
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -167,6 +168,8 @@ def _fetch(source: str | Path, sha256: str | None, scratch: Path) -> tuple[Path,
         if archive.is_dir():
             if sha256:
                 raise UsageError("A checksum can be given for a file or an address, not for a folder.")
+            if nnunet_v1.holds_v1_model(archive):
+                return nnunet_v1.convert(archive, scratch / "model"), archive.resolve().name
             return _copy(archive, scratch / "model"), archive.resolve().name
         if not archive.is_file():
             raise UsageError(f"There is no model folder or archive {source}.")
@@ -174,10 +177,13 @@ def _fetch(source: str | Path, sha256: str | None, scratch: Path) -> tuple[Path,
             _check_sum(archive, sha256)
     unpacked = scratch / "unpacked"
     _unpack(archive, unpacked)
-    found = sorted(path.parent for path in unpacked.glob("**/plans.json"))
+    found = {path.parent for path in unpacked.glob("**/plans.json")}
+    found |= {path.parent.parent for path in unpacked.glob(f"**/{nnunet_v1.CHECKPOINT}")}
     if len(found) != 1:
         raise ModelError(f"{archive.name} holds {len(found)} model folders (with a plans.json); one is needed.")
-    return found[0], re.sub(r"\.(zip|tar|tgz|gz|bz2|xz)", "", archive.name) if found[0] == unpacked else found[0].name
+    (folder,) = found
+    name = re.sub(r"\.(zip|tar|tgz|gz|bz2|xz)", "", archive.name) if folder == unpacked else folder.name
+    return nnunet_v1.convert(folder, scratch / "model") if nnunet_v1.holds_v1_model(folder) else folder, name
 
 
 def _copy(folder: Path, target: Path) -> Path:

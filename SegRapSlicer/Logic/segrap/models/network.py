@@ -34,6 +34,7 @@ COMMON_ARGUMENTS = {
 ARCHITECTURES = {
     "PlainConvUNet": COMMON_ARGUMENTS | {"n_conv_per_stage", "nonlin_first"},
     "ResidualEncoderUNet": COMMON_ARGUMENTS | {"n_blocks_per_stage", "stem_channels"},
+    "Generic_UNet": COMMON_ARGUMENTS | {"n_conv_per_stage"},  # of nnU-Net v1, see nnunet_v1.py
 }
 
 
@@ -62,7 +63,7 @@ def architecture_of(configuration: Mapping[str, Any]) -> tuple[str, dict[str, An
     """Return (class name without its module, keyword arguments) of a configuration's network.
 
     Plans from before nnU-Net 2.4 have no `architecture` block; theirs is derived as nnU-Net itself does it.
-    Raises ModelError for any class but PlainConvUNet and ResidualEncoderUNet.
+    Raises ModelError for any class but PlainConvUNet, ResidualEncoderUNet and v1's Generic_UNet.
     """
     block = configuration.get("architecture")
     if isinstance(block, Mapping):
@@ -127,6 +128,7 @@ class _Stages:
             self.features = self._per_stage(arguments["features_per_stage"], self.count)
             self.kernels = self._triples(arguments["kernel_sizes"])
             self.strides = self._triples(arguments["strides"])
+            self.decoder_kernels = self.kernels[1:] if name == "Generic_UNet" else self.kernels[:-1]
             repeats = arguments["n_blocks_per_stage" if self.residual else "n_conv_per_stage"]
             self.encoder_repeats = self._per_stage(repeats, self.count)
             self.decoder_repeats = self._per_stage(arguments["n_conv_per_stage_decoder"], self.count - 1)
@@ -311,7 +313,7 @@ class Decoder(nn.Module):
             below, here = stages.features[-s], stages.features[-(s + 1)]
             stride = stages.strides[-s]
             upsamplings.append(nn.ConvTranspose3d(below, here, stride, stride, bias=stages.bias))
-            repeats, kernel = stages.decoder_repeats[s - 1], stages.kernels[-(s + 1)]
+            repeats, kernel = stages.decoder_repeats[s - 1], stages.decoder_kernels[-s]
             convolutions.append(ConvStack(stages, repeats, 2 * here, here, kernel))
             heads.append(nn.Conv3d(here, out_channels, 1))
         self.stages = nn.ModuleList(convolutions)
