@@ -20,7 +20,6 @@ from slicer.parameterNodeWrapper import parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
@@ -31,19 +30,20 @@ if LOGIC_FOLDER not in sys.path:
 
 from SegRapSlicerLib.export import Export
 from SegRapSlicerLib.model_choice import ModelChoice, why_not
+from SegRapSlicerLib.panel import load_panel
 from SegRapSlicerLib.requirements import ensure_requirements
 from SegRapSlicerLib.review_table import ReviewTable
 from SegRapSlicerLib.sample_data import register_sample_data
+from SegRapSlicerLib.self_test import SegRapSlicerTest
 from SegRapSlicerLib.structures_list import StructuresList
 
 from segrap import anatomy
 from segrap.background import BackgroundContouring, Outcome, Scan
 from segrap.errors import Cancelled, InputError, SegRapError
-from segrap.image import Image
 from segrap.progress import Progress
 from segrap.scene.review import note_findings
 from segrap.scene.segmentation import fill_segmentation
-from segrap.scene.volumes import add_volume, describe_pair, find_pair, image_of_volume, place_beside, series_uid
+from segrap.scene.volumes import describe_pair, find_pair, image_of_volume, place_beside, series_uid
 
 POLL_MILLISECONDS = 50
 
@@ -70,6 +70,7 @@ class SegRapSlicerParameterNode:
     """What the panel shows, kept with the scene.
 
     skippedStructures: those that the user does not want, so that another model starts with all that it knows.
+    exportFormat, exportStructures, exportNames, exportPlace: see SegRapSlicerLib.export.
     """
 
     nonContrast: vtkMRMLScalarVolumeNode
@@ -77,6 +78,10 @@ class SegRapSlicerParameterNode:
     model: str = ""
     skippedStructures: list[str]
     segmentation: vtkMRMLSegmentationNode
+    exportFormat: str = "rtstruct"
+    exportStructures: str = "all"
+    exportNames: str = "tg263"
+    exportPlace: str = "folder"
 
 
 class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -93,7 +98,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/SegRapSlicer.ui"))
+        uiWidget = load_panel(self.resourcePath)
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
@@ -111,7 +116,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.targetsButton.clicked.connect(lambda: self.tick([one.name for one in anatomy.TARGETS]))
         self._structures = StructuresList(self.ui.structuresList, self.ui.filterLineEdit, self.onStructuresSkipped)
         self._review = ReviewTable(self.ui)
-        self._export = Export(self.ui)
+        self._export = Export(self.ui, self._review.selected_names)
         self.ui.autoContourButton.clicked.connect(self.onAutoContourOrCancel)
         self._timer.interval = POLL_MILLISECONDS
         self._timer.timeout.connect(self.onTimer)
@@ -121,15 +126,18 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The application closes or the module is reloaded: the background process ends with it."""
         self._timer.stop()
         self.setParameterNode(None)
-        self._review.removeObservers()
+        self._review.close()
+        self._export.close()
         self.removeObservers()
         self.logic.close()
 
     def enter(self):
         self._models.list_models()
         self.initializeParameterNode()
+        self._review.editing.enter()
 
     def exit(self):
+        self._review.editing.leave()
         self.setParameterNode(None)
 
     def onReload(self):
@@ -140,7 +148,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneStartClose(self, caller=None, event=None):
         self.setParameterNode(None)
         self._review.show(None)
-        self._export.show(None)
+        self._export.show(None, None)
         if self.logic.running:
             self.logic.close()
             self.showIdle(_("The scene was closed; the contouring was cancelled."))
@@ -190,7 +198,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except InputError as error:
             self.ui.inputsLabel.text = fault = str(error)
         self._review.show(node.segmentation)
-        self._export.show(node.segmentation)
+        self._export.show(node.segmentation, node)
         self.ui.swapButton.enabled = bool(node.contrast) and not self.logic.running
         self.ui.autoContourButton.enabled = self.logic.running or not fault
         self.ui.autoContourButton.toolTip = fault or _("Contour the ticked structures in a background process.")
@@ -326,7 +334,7 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         node.CreateDefaultDisplayNodes()
         fill_segmentation(node, outcome.contours)
         note_findings(node, outcome.contours, outcome.findings)
-        place_beside(node, self._inputs[0])
+        place_beside(node, *self._inputs)
         return node
 
     def cancel(self):
@@ -356,43 +364,4 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         return node
 
 
-class SegRapSlicerTest(ScriptedLoadableModuleTest):
-    """Runs in Slicer (Reload and Test, ctest): the road from a made-up patient to contours, and a cancelled job."""
-
-    def runTest(self):
-        for test in (self.test_made_up_patient_is_contoured, self.test_cancelled_job_leaves_the_scene_as_it_was):
-            slicer.mrmlScene.Clear()
-            test()
-
-    def addJaw(self):
-        """Some slices of a made-up patient: few tiles for the network."""
-        from segrap.training.phantom import Phantom
-
-        case = Phantom(1).render(spacing_mm=(4.0, 4.0, 6.0))
-        images = {"non-contrast": case.non_contrast, "with contrast": case.contrast}
-        slabs = {name: Image(image.array[32:42], image.geometry) for name, image in images.items()}
-        return [add_volume(slicer.mrmlScene, slab, name) for name, slab in slabs.items()]
-
-    def test_made_up_patient_is_contoured(self):
-        self.delayDisplay("Contouring a made-up patient")
-        ncct, cect = self.addJaw()
-        logic = SegRapSlicerLogic()
-        segmentation = logic.autoContour(ncct, cect, structures=["Mandible_L", "GTVp"])
-        logic.close()
-        segments = segmentation.GetSegmentation()
-        self.assertEqual(list(segments.GetSegmentIDs()), ["Mandible_L", "GTVp"])
-        mandible = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "Mandible_L", ncct)
-        self.assertGreater(mandible.sum(), 0)
-
-    def test_cancelled_job_leaves_the_scene_as_it_was(self):
-        self.delayDisplay("Cancelling a job")
-        ncct, cect = self.addJaw()
-        nodes = slicer.mrmlScene.GetNumberOfNodes()
-        logic = SegRapSlicerLogic()
-        logic.autoContour(ncct, cect, wait=False)
-        logic.cancel()
-        with self.assertRaises(Cancelled):
-            while True:
-                logic.poll()
-        logic.close()
-        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), nodes)
+SegRapSlicerTest.logicClass = SegRapSlicerLogic

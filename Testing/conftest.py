@@ -5,9 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from desktop import Desktop
+    from reviewing import Review
+
+    from segrap.contours import Contours
+    from segrap.ct.dicom_series import CTSeries
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -54,3 +63,33 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_segrap("demo", "--output", folder)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def desktop() -> Iterator[Desktop]:
+    """The desktop host with the module open; see `desktop`."""
+    from desktop import Desktop
+
+    desktop = Desktop()
+    desktop.open("SegRapSlicer")
+    yield desktop
+    desktop.close("SegRapSlicer")
+
+
+@pytest.fixture(scope="session")
+def spoilt_patient(tmp_path_factory: pytest.TempPathFactory) -> tuple[CTSeries, Contours]:
+    """See `reviewing.spoilt_patient`."""
+    from reviewing import spoilt_patient
+
+    return spoilt_patient(tmp_path_factory.mktemp("dicom"))
+
+
+@pytest.fixture
+def review(desktop: Desktop, spoilt_patient: tuple[CTSeries, Contours]) -> Iterator[Review]:
+    """The spoilt patient's scene after contouring, and what a person does in it."""
+    from reviewing import Review
+
+    yield Review(desktop, *spoilt_patient)
+    desktop.close_scene()
+    desktop.dialogs.clear()
+    desktop.answer = True

@@ -1,118 +1,268 @@
-"""Export of reviewed contours: an RTSTRUCT against the CT's own DICOM files, or a Slicer segmentation file."""
+"""Export of reviewed contours: which, as what, under which names and whither; then the work, beside the window."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
+from segrap import anatomy
 from segrap.ct.dicom_series import CTSeries, read_series_folder
-from segrap.errors import InputError, SegRapError
-from segrap.rtstruct.write import write_rtstruct
-from segrap.scene.review import not_reviewed
-from segrap.scene.segmentation import contours_from_segmentation
-from segrap.writing import replacing
+from segrap.delivery import Delivery, Kind, deliver
+from segrap.errors import Cancelled, InputError, OutputError, SegRapError
+from segrap.naming import Names, read_names
+from segrap.progress import Progress, ProgressCallback
+from segrap.scene.review import DONE, review_rows, review_tags
+from segrap.scene.segmentation import hold_segments
+from segrap.scene.volumes import grid_of_volume
+from SegRapSlicerLib.dicom_database import add_file, instance_folder
+from SegRapSlicerLib.side_job import SideJob
+
+REFER_TO_DICOM = ("rtstruct", "dicom-seg")
 
 
 class Export:
-    """Works the export's widgets: `ui` holds exportDirectoryButton, exportRtstructButton, exportSegmentationButton and
-    exportLabel."""
+    """Works the export's widgets, those of Export.ui, all called export*.
 
-    def __init__(self, ui: Any) -> None:
+    selected: gives the names that are selected in the review's table.
+    """
+
+    def __init__(self, ui: Any, selected: Callable[[], list[str]]) -> None:
         self._ui = ui
+        self._selected = selected
         self._node: Any = None
-        ui.exportDirectoryButton.directory = str(Path.home())
-        ui.exportRtstructButton.clicked.connect(lambda: self._export(export_rtstruct))
-        ui.exportSegmentationButton.clicked.connect(lambda: self._export(export_segmentation))
-        self.show(None)
-
-    def show(self, node: Any) -> None:
-        """Export this vtkMRMLSegmentationNode from now on."""
-        if node is not self._node:
-            self._ui.exportLabel.text = ""
-        self._node = node
-        reason = "" if node else _("There are no contours to export yet.")
-        for button in (self._ui.exportRtstructButton, self._ui.exportSegmentationButton):
-            button.enabled = not reason
-        self._ui.exportRtstructButton.toolTip = reason or _("Write a DICOM RTSTRUCT on the original CT.")
-        self._ui.exportSegmentationButton.toolTip = reason or _("Write a segmentation file with the review in it.")
-
-    def _export(self, export: Any) -> None:
-        names = not_reviewed(self._node)
-        warning = _("{count} structures are not reviewed: {names}.\n\nExport them all the same?").format(
-            count=len(names), names=", ".join(names)
+        self._choices: Any = None
+        self._job = SideJob(self._show_progress)
+        self._format = Choice(
+            ui.exportFormatComboBox,
+            {
+                "rtstruct": _("RTSTRUCT (DICOM)"),
+                "dicom-seg": _("DICOM SEG"),
+                "seg.nrrd": _("Slicer segmentation (.seg.nrrd)"),
+                "challenge": _("SegRap challenge (.mha)"),
+            },
+            self._on_chosen,
         )
-        if names and not slicer.util.confirmOkCancelDisplay(warning):
-            self._ui.exportLabel.text = _("Nothing was written.")
+        self._structures = Choice(
+            ui.exportStructuresComboBox,
+            {"all": _("All"), "done": _("Those that are done"), "selected": _("Those selected in the review")},
+            self._on_chosen,
+        )
+        self._names = Choice(
+            ui.exportNamesComboBox,
+            {"tg263": _("TG-263"), "segrap": _("SegRap"), "site": _("The site's own")},
+            self._on_chosen,
+        )
+        self._place = Choice(
+            ui.exportPlaceComboBox, {"folder": _("A folder"), "database": _("Slicer's DICOM database")}, self._on_chosen
+        )
+        ui.exportDirectoryButton.directory = str(Path.home())
+        ui.exportButton.clicked.connect(self._on_export_or_cancel)
+        self.show(None, None)
+
+    def show(self, node: Any, choices: Any) -> None:
+        """Export this vtkMRMLSegmentationNode from now on; choices: the parameter node, which keeps what is chosen."""
+        if node is not self._node:
+            self._job.drop()
+            self._ui.exportLabel.text = ""
+        self._node, self._choices = node, choices
+        if choices:
+            self._format.show(choices.exportFormat)
+            self._structures.show(choices.exportStructures)
+            self._names.show(choices.exportNames)
+            self._place.show(choices.exportPlace)
+        to_dicom = self._format.chosen in REFER_TO_DICOM
+        self._ui.exportNamesComboBox.enabled = to_dicom
+        self._ui.exportNamesPathLineEdit.enabled = to_dicom and self._names.chosen == "site"
+        self._ui.exportPlaceComboBox.enabled = to_dicom
+        self._ui.exportPlaceComboBox.toolTip = (
+            _("A folder, or Slicer's DICOM database beside the CT.")
+            if to_dicom
+            else _("Only DICOM files go into Slicer's DICOM database.")
+        )
+        self._ui.exportDirectoryButton.enabled = not self._into_database
+        reason = "" if node else _("There are no contours to export yet.")
+        self._ui.exportButton.enabled = not reason
+        self._ui.exportButton.toolTip = reason or _("Write the file, read it back and check it.")
+        self._ui.exportButton.text = _("Cancel") if self._job.running else _("Export")
+        self._ui.exportProgressBar.visible = self._job.running
+
+    def close(self) -> None:
+        """Stop what is being written; nothing of it is left."""
+        self._job.drop()
+
+    @property
+    def _into_database(self) -> bool:
+        return self._format.chosen in REFER_TO_DICOM and self._place.chosen == "database"
+
+    def _on_chosen(self) -> None:
+        boxes = (self._format, self._structures, self._names, self._place)
+        chosen = [box.chosen for box in boxes]  # all of them first: every change of the node shows it anew
+        if self._choices:
+            (
+                self._choices.exportFormat,
+                self._choices.exportStructures,
+                self._choices.exportNames,
+                self._choices.exportPlace,
+            ) = chosen
+        self.show(self._node, self._choices)
+
+    def _on_export_or_cancel(self) -> None:
+        if self._job.running:
+            self._job.cancel()
             return
         try:
-            with slicer.util.WaitCursor():
-                self._ui.exportLabel.text = export(self._node, Path(self._ui.exportDirectoryButton.directory))
+            wanted = self._wanted()
+            if not self._confirmed(wanted):
+                self._ui.exportLabel.text = _("Nothing was written.")
+                return
+            self._start(wanted)
         except SegRapError as error:
-            self._ui.exportLabel.text = str(error)
+            self._failed(error)
+        self.show(self._node, self._choices)
+
+    def _wanted(self) -> list[str]:
+        """The SegRap names that are to be written."""
+        rows = {row.name: row for row in review_rows(self._node)}
+        names = {
+            "all": list(rows),
+            "done": [name for name, row in rows.items() if row.status == DONE],
+            "selected": self._selected(),
+        }[self._structures.chosen]
+        found = [anatomy.find_structure(name) for name in names]
+        wanted = [structure.name for structure in found if structure]
+        if not wanted:
+            reasons = {
+                "all": _("No segment has a SegRap name (such as BrainStem), so there is nothing to write."),
+                "done": _("No structure is done yet, so there is nothing to write."),
+                "selected": _("No SegRap structure is selected in the review, so there is nothing to write."),
+            }
+            raise InputError(reasons[self._structures.chosen])
+        return wanted
+
+    def _confirmed(self, wanted: list[str]) -> bool:
+        open_rows = [
+            row.name
+            for row in sorted(review_rows(self._node), key=lambda row: not row.is_target)
+            if row.status != DONE and row.name in wanted
+        ]
+        question = _("{count} structures are not reviewed: {names}.\n\nExport them all the same?").format(
+            count=len(open_rows), names=", ".join(open_rows)
+        )
+        return not open_rows or slicer.util.confirmOkCancelDisplay(question)
+
+    def _start(self, wanted: list[str]) -> None:
+        kind: Kind = self._format.chosen
+        names: Names = self._names.chosen
+        if names == "site" and kind in REFER_TO_DICOM:
+            names = read_names(self._ui.exportNamesPathLineEdit.currentPath)
+        volume = self._node.GetNodeReference(self._node.GetReferenceImageGeometryReferenceRole())
+        segments = hold_segments(self._node)
+        tags = review_tags(self._node)
+        into_database = self._into_database
+        if kind in REFER_TO_DICOM:
+            folder_and_uid = instance_folder(volume)
+        elif volume is None:
+            raise InputError(_("The CT of these contours is not in the scene any more. Load it again."))
+        else:
+            grid = grid_of_volume(volume)
+        folder = Path(tempfile.mkdtemp(prefix="segrap-export-") if into_database else self._directory)
+
+        def work(progress: ProgressCallback) -> tuple[Delivery, tuple[str, ...]]:
+            progress(Progress(_("Reading the contours"), 0.0))
+            series = _series(*folder_and_uid) if kind in REFER_TO_DICOM else None
+            contours = segments.contours(*((series.geometry, series.shape) if series else grid))
+            delivery = deliver(
+                contours,
+                folder,
+                kind,
+                series=series,
+                structures=wanted,
+                names=names,
+                review=tags,
+                progress=progress,
+            )
+            return delivery, contours.left_out
+
+        def done(result: tuple[Delivery, tuple[str, ...]]) -> None:
+            self._delivered(*result, into_database)
+
+        self._job.start(work, done, self._failed)
+
+    @property
+    def _directory(self) -> str:
+        return str(self._ui.exportDirectoryButton.directory)
+
+    def _delivered(self, delivery: Delivery, left_out: tuple[str, ...], into_database: bool) -> None:
+        place = str(delivery.path)
+        if into_database:
+            try:
+                add_file(delivery.path)
+            except OutputError as error:
+                self._failed(error)
+                return
+            finally:
+                shutil.rmtree(delivery.path.parent, ignore_errors=True)
+            place = _("Slicer's DICOM database")
+        words = [
+            _("{place} now holds {count} structures; what was written was read back and checked.").format(
+                place=place, count=len(delivery.written)
+            )
+        ]
+        if delivery.empty:
+            words.append(_("Empty, hence not in it: {names}.").format(names=", ".join(delivery.empty)))
+        if left_out:
+            words.append(_("No SegRap structures, hence not in it: {names}.").format(names=", ".join(left_out)))
+        self._ui.exportLabel.text = " ".join([*words, *delivery.warnings])
+        self.show(self._node, self._choices)
+
+    def _failed(self, error: SegRapError) -> None:
+        self._ui.exportLabel.text = str(error)
+        self.show(self._node, self._choices)
+        if error.exit_status != Cancelled.exit_status:
             slicer.util.errorDisplay(str(error))
 
-
-def export_rtstruct(node: Any, folder: Path) -> str:
-    """Write the structures of a segmentation as RTSTRUCT into a folder; returns what was done, in words.
-
-    The file has been read back, compared and linted when this returns. Raises InputError (the CT is no DICOM, or the
-    contours do not lie on it), OutputError.
-    """
-    series = find_series(node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()))
-    contours = contours_from_segmentation(node, series.geometry, series.shape)
-    path = _free_name(folder, "RTSTRUCT", ".dcm")
-    report = write_rtstruct(contours, series, path)
-    words = _("{file} holds {count} structures; it was read back and checked.").format(
-        file=path, count=len(report.written)
-    )
-    if report.empty:
-        words += " " + _("Empty, hence not in it: {names}.").format(names=", ".join(report.empty))
-    if contours.left_out:
-        words += " " + _("No SegRap structures, hence not in it: {names}.").format(names=", ".join(contours.left_out))
-    return words
+    def _show_progress(self, progress: Progress) -> None:
+        self._ui.exportProgressBar.value = round(100 * progress.fraction)
+        self._ui.exportLabel.text = f"{progress.stage} {progress.message}".strip()
 
 
-def export_segmentation(node: Any, folder: Path) -> str:
-    """Write a segmentation with its review status as .seg.nrrd; returns what was done. Raises OutputError."""
-    path = _free_name(folder, "contours", ".seg.nrrd")
-    with replacing(path) as temporary:
-        storage = slicer.vtkMRMLSegmentationStorageNode()
-        storage.SetFileName(str(temporary))
-        if not storage.WriteData(node):
-            raise OSError("Slicer could not write the segmentation")
-    return _("{file} holds {count} segments.").format(file=path, count=node.GetSegmentation().GetNumberOfSegments())
+class Choice:
+    """A combo box of which one of a few values is chosen."""
+
+    def __init__(self, combo_box: Any, texts: dict[str, str], chosen: Callable[[], None]) -> None:
+        self._combo_box = combo_box
+        self._values = list(texts)
+        self._showing = True
+        combo_box.addItems(list(texts.values()))
+        self._showing = False
+        self._told = chosen
+        combo_box.currentIndexChanged.connect(self._on_changed)
+
+    @property
+    def chosen(self) -> Any:
+        return self._values[self._combo_box.currentIndex]
+
+    def show(self, value: str) -> None:
+        """Choose a value without telling; one that is none of them is passed over."""
+        if value in self._values:
+            self._showing = True
+            self._combo_box.currentIndex = self._values.index(value)
+            self._showing = False
+
+    def _on_changed(self, *_ignored: Any) -> None:
+        if not self._showing:
+            self._told()
 
 
-def find_series(volume: Any) -> CTSeries:
-    """The DICOM series that a volume of the scene was loaded from, through Slicer's DICOM database.
-
-    Raises InputError when the volume is not in the scene, was no DICOM, or its files are not there any more.
-    """
-    if volume is None:
-        raise InputError(_("The CT of these contours is not in the scene any more. Load it again, and contour it."))
-    uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
-    if not uids:
-        raise InputError(
-            _(
-                "{name} was not loaded from DICOM, so an RTSTRUCT has nothing to refer to. Load the CT's DICOM files."
-            ).format(name=volume.GetName())
-        )
-    files = [slicer.dicomDatabase.fileForInstance(uid) for uid in uids]
-    folders = {Path(file).parent for file in files if file and Path(file).is_file()}
-    if len(folders) != 1 or not all(files):
-        raise InputError(
-            _(
-                "The DICOM files of {name} are not in Slicer's DICOM database in one folder. Import its folder there."
-            ).format(name=volume.GetName())
-        )
-    found = [one for one in read_series_folder(folders.pop()) if uids[0] in one.sop_instance_uids]
+def _series(folder: Path, uid: str) -> CTSeries:
+    """The series in a folder that the instance of this UID belongs to. Raises InputError when it cannot be used."""
+    found = [one for one in read_series_folder(folder) if uid in one.sop_instance_uids]
+    if not found:
+        raise InputError(_("The DICOM files of the CT have changed since it was loaded. Load the CT again."))
     return found[0]
-
-
-def _free_name(folder: Path, stem: str, ending: str) -> Path:
-    """A name in the folder that nothing has yet: earlier exports stay."""
-    names = (folder / f"{stem}{number}{ending}" for number in ("", *(f"-{n}" for n in range(2, 10000))))
-    return next(path for path in names if not path.exists())

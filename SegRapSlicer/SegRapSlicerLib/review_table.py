@@ -1,4 +1,7 @@
-"""The review: one row per structure, with what a check found, and how far the reader has come."""
+"""The review: one row per structure, with what a check found, and how far the reader has come.
+
+What takes long (checking again, surfaces) is done beside the window; editing has `editing` for itself.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,32 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from segrap.errors import SegRapError
-from segrap.quality import words_for_cc
+from segrap.errors import Cancelled, InputError, SegRapError
+from segrap.progress import Progress, ProgressCallback
+from segrap.quality import check, words_for_cc
 from segrap.scene.review import (
     DONE,
     FLAGGED,
     IN_PROGRESS,
     NOT_STARTED,
     ReviewRow,
-    check_again,
     dim_all_but,
     look_at,
+    note_findings,
     review_rows,
     set_status,
 )
-from segrap.scene.volumes import image_of_volume
+from segrap.scene.segmentation import hold_segments
+from segrap.scene.surfaces import attach_surfaces, has_surfaces, hold_labels, make_surfaces, remove_surfaces
+from segrap.scene.volumes import image_of_volume, volumes_of
+from SegRapSlicerLib.editing import Editing
+from SegRapSlicerLib.side_job import SideJob
 
 NAME, VOLUME, STATUS, FINDINGS = range(4)
 
 
 class ReviewTable(VTKObservationMixin):
-    """Works the review's widgets: `ui` holds reviewTable, its buttons, dimCheckBox,
-    findingsLabel and reviewLabel."""
+    """Works the widgets of Review.ui: reviewTable, its buttons, its labels and reviewProgressBar."""
 
     def __init__(self, ui: Any) -> None:
         VTKObservationMixin.__init__(self)
@@ -41,6 +48,8 @@ class ReviewTable(VTKObservationMixin):
         self._rows: list[ReviewRow] = []
         self._refusal = ""
         self._showing = False
+        self._job = SideJob(self._show_progress)
+        self.editing = Editing(ui)
         self._table.setHorizontalHeaderLabels([_("Structure"), _("Volume (cc)"), _("Status"), _("Look at")])
         header = self._table.horizontalHeader()
         for column in (NAME, VOLUME, STATUS):
@@ -53,20 +62,30 @@ class ReviewTable(VTKObservationMixin):
         ui.doneButton.clicked.connect(self.mark_done)
         ui.flagButton.clicked.connect(self.toggle_flag)
         ui.editButton.clicked.connect(self.edit)
-        ui.checkAgainButton.clicked.connect(self.check_again)
-        self._shortcuts = [self._shortcut("D", self.mark_done), self._shortcut("F", self.toggle_flag)]
+        ui.checkAgainButton.clicked.connect(self.check_again_or_cancel)
+        ui.surfacesButton.clicked.connect(self.toggle_surfaces)
+        slots = {"D": self.mark_done, "F": self.toggle_flag, "C": self.editing.toggle_contrast}
+        self._shortcuts = [self._shortcut(key, slot) for key, slot in slots.items()]
         self.show(None)
 
     def show(self, node: Any) -> None:
         """Show the segments of a vtkMRMLSegmentationNode, or nothing; follows what happens to them afterwards."""
         if node is not self._node:
             self.removeObservers()
+            self._job.drop()
             self._node = node
             self._table.clearSelection()
             if node:
                 for event in ("SegmentAdded", "SegmentRemoved", "SegmentModified"):
                     self.addObserver(node.GetSegmentation(), getattr(slicer.vtkSegmentation, event), self._on_changed)
+        self.editing.show(node)
         self.refresh()
+
+    def close(self) -> None:
+        """The application closes or the module is reloaded."""
+        self._job.drop()
+        self.editing.leave()
+        self.removeObservers()
 
     def refresh(self) -> None:
         """Bring the rows up to date; the selection stays."""
@@ -86,13 +105,22 @@ class ReviewTable(VTKObservationMixin):
         )
         for button in (self._ui.previousButton, self._ui.nextButton, self._ui.nextFlaggedButton):
             button.enabled = bool(self._rows)
+        running = self._job.running
         self._ui.checkAgainButton.enabled = bool(self._rows)
+        self._ui.checkAgainButton.text = _("Cancel") if running else _("Check again")
+        self._ui.surfacesButton.enabled = bool(self._rows) and not running
+        self._ui.surfacesButton.checked = bool(self._rows) and has_surfaces(self._node)
+        self._ui.reviewProgressBar.visible = running
         self._show_selected()
 
     def selected(self) -> list[ReviewRow]:
         """The selected rows, from top to bottom."""
         numbers = sorted({item.row() for item in self._table.selectedItems()})
         return [self._rows[number] for number in numbers if number < len(self._rows)]
+
+    def selected_names(self) -> list[str]:
+        """What the selected structures are called."""
+        return [row.name for row in self.selected()]
 
     def mark_done(self) -> None:
         """Accept the selected structures. Of several, targets stay as they are: each is accepted on its own."""
@@ -118,28 +146,63 @@ class ReviewTable(VTKObservationMixin):
         (row,) = self.selected()
         if row.status == NOT_STARTED:
             set_status(self._node, row.segment_id, IN_PROGRESS)
-        slicer.util.selectModule("SegmentEditor")
-        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
-        editor.setSegmentationNode(self._node)
-        editor.setSourceVolumeNode(self._reference_volume())
-        editor.mrmlSegmentEditorNode().SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
-        editor.setCurrentSegmentID(row.segment_id)
+        self.editing.start(row.segment_id)
 
-    def check_again(self) -> None:
-        """Check the contours as they now are."""
-        volume = self._reference_volume()
-        if volume is None:
-            slicer.util.errorDisplay(_("The CT of these contours is not in the scene any more."))
+    def check_again_or_cancel(self) -> None:
+        """Check the contours as they now are, or stop doing what is being done."""
+        if self._job.running:
+            self._job.cancel()
             return
+        node = self._node
+        volume, _contrast = volumes_of(node)
         try:
-            with slicer.util.WaitCursor():
-                check_again(self._node, image_of_volume(volume))
+            if volume is None:
+                raise InputError(_("The CT of these contours is not in the scene any more."))
+            image, segments = image_of_volume(volume), hold_segments(node)
         except SegRapError as error:
-            slicer.util.errorDisplay(str(error))
+            self._failed(error)
+            return
+
+        def work(progress: ProgressCallback) -> Any:
+            progress(Progress(_("Reading the contours"), 0.0))
+            contours = segments.contours(image.geometry, image.shape)
+            return contours, check(contours, image, progress)
+
+        def done(result: Any) -> None:
+            note_findings(node, *result)
+            self.refresh()
+
+        self._job.start(work, done, self._failed)
         self.refresh()
 
-    def _reference_volume(self) -> Any:
-        return self._node.GetNodeReference(self._node.GetReferenceImageGeometryReferenceRole())
+    def toggle_surfaces(self, *_ignored: Any) -> None:
+        """Show the surfaces of all segments in the 3-D views, or take them away."""
+        node = self._node
+        if has_surfaces(node):
+            remove_surfaces(node)
+            self.refresh()
+            return
+        try:
+            held = hold_labels(node)
+        except SegRapError as error:
+            self._failed(error)
+            return
+
+        def done(surfaces: Any) -> None:
+            attach_surfaces(node, held, surfaces)
+            self.refresh()
+
+        self._job.start(lambda progress: make_surfaces(held, progress), done, self._failed)
+        self.refresh()
+
+    def _failed(self, error: SegRapError) -> None:
+        self._refusal = str(error)
+        self.refresh()
+        if error.exit_status != Cancelled.exit_status:
+            slicer.util.errorDisplay(str(error))
+
+    def _show_progress(self, progress: Progress) -> None:
+        self._ui.reviewProgressBar.value = round(100 * progress.fraction)
 
     def _show_row(self, number: int, row: ReviewRow) -> None:
         statuses = (_("not started"), _("in progress"), _("done"), _("flagged"))

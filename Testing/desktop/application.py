@@ -6,7 +6,9 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import unittest
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import Any, ClassVar
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+import pydicom
 import slicer
 import slicer.util
 from PySide6 import QtCore, QtWidgets
@@ -126,40 +129,32 @@ class ModuleWidget(QtWidgets.QWidget):
         widget.setup()
 
 
-class SegmentEditor:
-    """What the Segment Editor module is told to edit: the few calls of qMRMLSegmentEditorWidget that are used."""
-
-    def __init__(self) -> None:
-        self.segmentation: Any = None
-        self.source_volume: Any = None
-        self.segment_id = ""
-
-    def setSegmentationNode(self, node: Any) -> None:
-        self.segmentation = node
-
-    def setSourceVolumeNode(self, node: Any) -> None:
-        self.source_volume = node
-
-    def setCurrentSegmentID(self, segment_id: str) -> None:
-        self.segment_id = segment_id
-
-    def mrmlSegmentEditorNode(self) -> Any:
-        return slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode") or self._new_node()
-
-    def _new_node(self) -> Any:
-        node = slicer.vtkMRMLSegmentEditorNode()
-        node.SetSingletonTag("SegmentEditor")
-        return slicer.mrmlScene.AddNode(node)
-
-
 class DicomDatabase:
-    """What Slicer's DICOM database knows of instances: where their files are."""
+    """What Slicer's DICOM database knows of instances: where their files are. folder: where it keeps copies."""
+
+    isOpen = True
 
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
+        self.folder = Path(tempfile.mkdtemp(prefix="desktop-dicom-"))
 
     def fileForInstance(self, uid: str) -> str:
         return self.files.get(uid, "")
+
+
+class CtkDICOMIndexer:
+    """Puts files into the database; a file that cannot be read or copied is passed over in silence, as by CTK's own."""
+
+    def addFile(self, database: DicomDatabase, path: str, copyFile: bool = False) -> None:
+        try:
+            uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+            kept = shutil.copy(path, database.folder / f"{uid}.dcm") if copyFile else path
+        except (OSError, pydicom.errors.InvalidDicomError):
+            return
+        database.files[uid] = str(kept)
+
+    def waitForImportFinished(self, msecTimeout: int = -1) -> None:
+        pass
 
 
 class Desktop:
@@ -173,12 +168,15 @@ class Desktop:
         self.dialogs: list[str] = []
         self.answer = True
         self.module = ""
-        self.editor = SegmentEditor()
         self.sample_data = SampleDataLogic.sources
         self.dicom = slicer.dicomDatabase = DicomDatabase()
         slicer.app = self.app
         slicer.mrmlScene = slicer.vtkMRMLScene()
         slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = widgets.QMRMLWidget, widgets.QMRMLNodeComboBox
+        slicer.qMRMLSegmentEditorWidget = widgets.QMRMLSegmentEditorWidget
+        # In Slicer the Segmentations module registers what makes surfaces of labelmaps.
+        rules = slicer.vtkSegmentationConverterFactory.GetInstance()
+        rules.RegisterConverterRule(slicer.vtkBinaryLabelmapToClosedSurfaceConversionRule())
         slicer.modules = SimpleNamespace()
         for name in ("errorDisplay", "warningDisplay", "infoDisplay"):
             setattr(slicer.util, name, lambda text, **_: self.dialogs.append(text))
@@ -188,14 +186,14 @@ class Desktop:
         ):
             logic.SetMRMLScene(slicer.mrmlScene)
             setattr(slicer.modules, name, SimpleNamespace(logic=lambda logic=logic: logic))
-        slicer.modules.segmenteditor = SimpleNamespace(
-            widgetRepresentation=lambda: SimpleNamespace(self=lambda: SimpleNamespace(editor=self.editor))
-        )
         slicer.util.selectModule = lambda name: setattr(self, "module", name)
         slicer.util.confirmOkCancelDisplay = self._ask
-        names.install(widgets.UiLoader, {"ctkCollapsibleButton": widgets.CtkCollapsibleButton})
+        names.install(
+            widgets.UiLoader,
+            {"ctkCollapsibleButton": widgets.CtkCollapsibleButton, "ctkDICOMIndexer": CtkDICOMIndexer},
+        )
         sys.path.insert(0, str(MODULES))  # as Slicer does with every folder of modules
-        parts = ("structures_list", "model_choice", "review_table", "export")
+        parts = ("structures_list", "model_choice", "review_table", "editing", "side_job", "export")
         for name in ("slicer.util", "SegRapSlicer", *(f"SegRapSlicerLib.{part}" for part in parts)):
             names.use_properties_as_attributes(name)
         _give("i18n", tr=lambda text: text, translate=lambda context, text: text)

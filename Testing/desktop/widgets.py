@@ -9,9 +9,19 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
-from PySide6.QtCore import Property, Signal
+import slicer
+from PySide6.QtCore import Property, Qt, Signal
 from PySide6.QtUiTools import QUiLoader
-from PySide6.QtWidgets import QComboBox, QPushButton, QStyle, QStyleOptionButton, QStylePainter, QWidget
+from PySide6.QtWidgets import (
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QStyle,
+    QStyleOptionButton,
+    QStylePainter,
+    QWidget,
+)
 
 
 class QMRMLWidget(QWidget):
@@ -148,6 +158,88 @@ class CtkDirectoryButton(QPushButton):
     directory = Property(str, lambda self: self._directory, _set_directory)
 
 
+class CtkPathLineEdit(QLineEdit):
+    """Chooses a file."""
+
+    currentPathChanged = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._name_filters: list[str] = []
+        self.textChanged.connect(self.currentPathChanged.emit)
+
+    currentPath = Property(str, lambda self: self.property("text"), lambda self, path: self.setProperty("text", path))
+    nameFilters = Property(
+        "QStringList", lambda self: self._name_filters, lambda self, filters: setattr(self, "_name_filters", filters)
+    )
+
+
+class QMRMLSegmentEditorWidget(QLabel):
+    """The segment editor, as far as it keeps its state in a vtkMRMLSegmentEditorNode; undo is the real history's."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setProperty(
+            "text", "Slicer's own segment editor stands here:\nPaint, Draw, Erase, Scissors, Undo, Redo ..."
+        )
+        self.setProperty("minimumHeight", 90)
+        self.setProperty("frameShape", QLabel.Shape.StyledPanel)
+        self.setProperty("alignment", Qt.AlignmentFlag.AlignCenter)
+        self._node: Any = None
+        self.observes_views = self.has_shortcuts = False
+        self.history = slicer.vtkSegmentationHistory()
+        self.active_effect: Any = None
+
+    segmentationNodeSelectorVisible = Property(bool, lambda self: False, lambda self, value: None)
+    sourceVolumeNodeSelectorVisible = Property(bool, lambda self: False, lambda self, value: None)
+    switchToSegmentationsButtonVisible = Property(bool, lambda self: False, lambda self, value: None)
+    maximumNumberOfUndoStates = Property(
+        int,
+        lambda self: self.history.GetMaximumNumberOfStates(),
+        lambda self, number: self.history.SetMaximumNumberOfStates(number),
+    )
+
+    def setMRMLScene(self, scene: Any) -> None:
+        pass
+
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
+        self._node = node
+
+    def mrmlSegmentEditorNode(self) -> Any:
+        return self._node
+
+    def setSegmentationNode(self, node: Any) -> None:
+        self._node.SetAndObserveSegmentationNode(node)
+        self.history.SetSegmentation(node.GetSegmentation() if node else None)
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        self._node.SetAndObserveSourceVolumeNode(node)
+
+    def setCurrentSegmentID(self, segment_id: str) -> None:
+        self._node.SetSelectedSegmentID(segment_id)
+
+    def setActiveEffect(self, effect: Any) -> None:
+        self.active_effect = effect
+
+    def setupViewObservations(self) -> None:
+        self.observes_views = True
+
+    def removeViewObservations(self) -> None:
+        self.observes_views = False
+
+    def installKeyboardShortcuts(self) -> None:
+        self.has_shortcuts = True
+
+    def uninstallKeyboardShortcuts(self) -> None:
+        self.has_shortcuts = False
+
+    def saveStateForUndo(self) -> None:
+        self.history.SaveState()
+
+    def undo(self) -> None:
+        self.history.RestorePreviousState()
+
+
 class UiLoader(QUiLoader):
     """Qt's own loader with these widgets, and with the scene connections that a module's .ui states."""
 
@@ -156,6 +248,7 @@ class UiLoader(QUiLoader):
         "qMRMLNodeComboBox": QMRMLNodeComboBox,
         "ctkCollapsibleButton": CtkCollapsibleButton,
         "ctkDirectoryButton": CtkDirectoryButton,
+        "ctkPathLineEdit": CtkPathLineEdit,
     }
 
     def createWidget(self, class_name: str, parent: QWidget | None = None, name: str = "") -> QWidget:

@@ -16,14 +16,13 @@ import numpy as np
 from segrap import anatomy
 from segrap.contours import Contours
 from segrap.geometry import Geometry
-from segrap.image import Image
-from segrap.quality import Finding, Place, check
-from segrap.scene.segmentation import contours_from_segmentation
+from segrap.quality import Finding, Place
 
 NOT_STARTED, IN_PROGRESS, DONE, FLAGGED = range(4)
 """The values of vtkSlicerSegmentationsModuleLogic's SegmentStatus."""
 
 TAG = "SegRap.Review"
+STATUS_TAG = "Segmentation.Status"
 DIMMED = 0.15
 
 Point = tuple[float, float, float]
@@ -68,6 +67,8 @@ def note_findings(node: Any, contours: Contours, findings: Sequence[Finding]) ->
     with slicer.util.NodeModify(node):
         for name, facts in contours.structures.items():
             segment_id = node.GetSegmentation().GetSegmentIdBySegmentName(name)
+            if not segment_id:  # removed or renamed since
+                continue
             middle = facts.box and tuple((axis.start + axis.stop - 1) // 2 for axis in facts.box)
             entries = {
                 "volume_cc": facts.volume_cc,
@@ -82,13 +83,16 @@ def note_findings(node: Any, contours: Contours, findings: Sequence[Finding]) ->
             node.GetSegmentation().GetSegment(segment_id).SetTag(TAG, text)
 
 
-def check_again(node: Any, image: Image) -> None:
-    """Check a segmentation as it now is against the CT that it was drawn on, and keep the findings.
-
-    Raises InputError as `contours_from_segmentation` does.
-    """
-    contours = contours_from_segmentation(node, image.geometry, image.shape)
-    note_findings(node, contours, check(contours, image))
+def review_tags(node: Any) -> dict[str, dict[str, str]]:
+    """The review of every SegRap structure in a vtkMRMLSegmentationNode as its segment's tags, by structure."""
+    segmentation = node.GetSegmentation()
+    segments = [segmentation.GetNthSegment(number) for number in range(segmentation.GetNumberOfSegments())]
+    found = [(anatomy.find_structure(segment.GetName()), segment) for segment in segments]
+    return {
+        structure.name: {key: value for key in (TAG, STATUS_TAG) if (value := _tag(segment, key))}
+        for structure, segment in found
+        if structure
+    }
 
 
 def review_rows(node: Any) -> list[ReviewRow]:
@@ -155,13 +159,18 @@ def dim_all_but(node: Any, segment_ids: Sequence[str]) -> None:
 
 
 def _kept(segment: Any) -> tuple[float | None, list[Any], Point | None]:
+    text = _tag(segment, TAG)
+    if not text:
+        return None, [], None
+    entries = json.loads(text)
+    return entries["volume_cc"], entries["remarks"], entries["middle"] and tuple(entries["middle"])
+
+
+def _tag(segment: Any, key: str) -> str:
     import vtk
 
     value = vtk.reference("")
-    if not segment.GetTag(TAG, value):
-        return None, [], None
-    entries = json.loads(str(value))
-    return entries["volume_cc"], entries["remarks"], entries["middle"] and tuple(entries["middle"])
+    return str(value) if segment.GetTag(key, value) else ""
 
 
 def _ras(geometry: Geometry, place: Place | tuple[int, ...] | None) -> list[float] | None:

@@ -16,6 +16,8 @@ from segrap.errors import InputError
 from segrap.geometry import Geometry, grid_corners_lps_mm, same_grid
 from segrap.image import Image
 
+_CONTRAST = "SegRap.Contrast"  # the role in which a segmentation refers to its contrast CT
+
 
 def image_of_volume(node: Any) -> Image:
     """The CT in a vtkMRMLScalarVolumeNode where it lies in the scene, transforms included; its voxels are not copied.
@@ -72,6 +74,11 @@ def geometry_of_volume(node: Any) -> Geometry:
     return geometry_from_ras(_array(matrix))
 
 
+def grid_of_volume(node: Any) -> tuple[Geometry, tuple[int, int, int]]:
+    """The grid of a vtkMRMLScalarVolumeNode: its geometry and (z, y, x) shape. Raises as above, or when it is empty."""
+    return geometry_of_volume(node), _shape(node)
+
+
 def series_uid(node: Any) -> str:
     """The UID of the DICOM series that a volume was loaded from, "" when it was no DICOM."""
     hierarchy = _hierarchy(node)
@@ -122,14 +129,31 @@ def describe_pair(non_contrast: Any | None, contrast: Any | None) -> str:
     return f"{found}; the contrast CT, {_size(other, other_shape)}, will be resampled onto it."
 
 
-def place_beside(segmentation: Any, volume: Any) -> None:
-    """Put a segmentation under the study of a volume, and make that volume the one it is edited on."""
+def place_beside(segmentation: Any, volume: Any, contrast: Any = None) -> None:
+    """Put a segmentation under the study of a volume, and make that volume the one it is edited on.
+
+    contrast: the contrast CT of the same examination, to be looked at meanwhile.
+    """
     hierarchy = _hierarchy(volume)
     volume_item = hierarchy.GetItemByDataNode(volume)
     segmentation_item = hierarchy.GetItemByDataNode(segmentation)
     if volume_item and segmentation_item:
         hierarchy.SetItemParent(segmentation_item, hierarchy.GetItemParent(volume_item))
     segmentation.SetNodeReferenceID(segmentation.GetReferenceImageGeometryReferenceRole(), volume.GetID())
+    segmentation.SetNodeReferenceID(_CONTRAST, contrast.GetID() if contrast else None)
+
+
+def volumes_of(segmentation: Any) -> tuple[Any, Any]:
+    """The volume that a segmentation is edited on, and the contrast CT beside it; None for what is not there."""
+    role = segmentation.GetReferenceImageGeometryReferenceRole()
+    return segmentation.GetNodeReference(role), segmentation.GetNodeReference(_CONTRAST)
+
+
+def show_in_slice_views(volume: Any) -> None:
+    """Show a volume behind everything else in all slice views."""
+    scene = volume.GetScene()
+    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+        scene.GetNthNodeByClass(number, "vtkMRMLSliceCompositeNode").SetBackgroundVolumeID(volume.GetID())
 
 
 def _hierarchy(node: Any) -> Any:
