@@ -111,10 +111,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self.ui.swapButton.clicked.connect(self.onSwap)
         self._models = ModelChoice(self.ui.modelComboBox, self.ui.modelLabel, self.onModelChosen)
-        self.ui.allButton.clicked.connect(lambda: self.tick(anatomy.NAMES))
-        self.ui.organsButton.clicked.connect(lambda: self.tick([one.name for one in anatomy.ORGANS]))
-        self.ui.targetsButton.clicked.connect(lambda: self.tick([one.name for one in anatomy.TARGETS]))
-        self._structures = StructuresList(self.ui.structuresList, self.ui.filterLineEdit, self.onStructuresSkipped)
+        self._structures = StructuresList(self.ui, self.onStructuresSkipped)
         self._review = ReviewTable(self.ui)
         self._export = Export(self.ui, self._review.selected_names)
         self.ui.autoContourButton.clicked.connect(self.onAutoContourOrCancel)
@@ -133,6 +130,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         self._models.list_models()
+        self._structures.read_presets()
         self.initializeParameterNode()
         self._review.editing.enter()
 
@@ -202,10 +200,6 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.swapButton.enabled = bool(node.contrast) and not self.logic.running
         self.ui.autoContourButton.enabled = self.logic.running or not fault
         self.ui.autoContourButton.toolTip = fault or _("Contour the ticked structures in a background process.")
-
-    def tick(self, names):
-        """Want these structures and no others."""
-        self._parameterNode.skippedStructures = [name for name in anatomy.NAMES if name not in set(names)]
 
     def onStructuresSkipped(self, names):
         self._parameterNode.skippedStructures = names

@@ -112,10 +112,14 @@ class Panel:
         node = getattr(self.ui, role).currentNode()
         return node.GetName() if node else None
 
-    def ticked(self) -> list[str]:
-        rows = range(self.ui.structuresList.property("count"))
-        items = [self.ui.structuresList.item(row) for row in rows]
-        return [item.text() for item in items if item.checkState().value == 2]
+    def structures(self) -> list[Any]:
+        """The items of the structures, without their groups."""
+        tree = self.ui.structuresTree
+        groups = [tree.topLevelItem(row) for row in range(tree.property("topLevelItemCount"))]
+        return [group.child(row) for group in groups for row in range(group.childCount())]
+
+    def ticked(self) -> set[str]:
+        return {item.text(0) for item in self.structures() if item.checkState(0).value == 2}
 
 
 def segmentations() -> list[Any]:
@@ -204,13 +208,12 @@ def test_structures_are_ticked_by_group_and_filtered_by_name(panel: Panel, case:
     panel.choose_model("SegRapPhantom")
     assert len(panel.ticked()) == 47
     panel.click("targetsButton")
-    assert panel.ticked() == ["GTVp", "GTVnd"]
+    assert panel.ticked() == {"GTVp", "GTVnd"}
     panel.click("organsButton")
     assert len(panel.ticked()) == 45 and "GTVp" not in panel.ticked()
     panel.ui.filterLineEdit.setProperty("text", "parotid")
-    rows = range(panel.ui.structuresList.property("count"))
-    shown = [panel.ui.structuresList.item(row) for row in rows if not panel.ui.structuresList.item(row).isHidden()]
-    assert [item.text() for item in shown] == ["Parotid_L", "Parotid_R"]
+    shown = [item.text(0) for item in panel.structures() if not item.isHidden()]
+    assert shown == ["Parotid_L", "Parotid_R"]
     panel.ui.filterLineEdit.setProperty("text", "")
     panel.choose_model("Pair")
     panel.click("targetsButton")
@@ -401,7 +404,7 @@ def test_choices_come_back_with_a_saved_scene(panel: Panel, case: PhantomCase, t
     panel.desktop.app.processEvents()
     assert (panel.names("nonContrastSelector"), panel.names("contrastSelector")) == (PLAIN, ENHANCED)
     assert panel.ui.modelComboBox.property("currentText") == "SegRapPhantom"
-    assert panel.ticked() == ["GTVp", "GTVnd"]
+    assert panel.ticked() == {"GTVp", "GTVnd"}
 
 
 @pytest.fixture
@@ -426,3 +429,29 @@ def test_reload_ends_the_old_process_and_gives_a_working_panel(panel: Panel, cas
     again.click("autoContourButton")
     again.wait_until_idle()
     assert len(segmentations()) == 1
+
+
+def test_a_sites_own_preset_is_offered_and_ticks_its_structures(panel: Panel, models: Path) -> None:
+    from segrap.presets import delete_preset, save_preset
+
+    panel.choose_model("SegRapPhantom")
+    assert not panel.ui.presetComboBox.property("enabled")
+    save_preset("Glands", ["Parotid_L", "Parotid_R", "Thyroid"])
+    panel.widget.enter()
+    panel.ui.presetComboBox.setProperty("currentIndex", 1)
+    panel.ui.presetComboBox.activated.emit(1)
+    assert panel.ticked() == {"Parotid_L", "Parotid_R", "Thyroid"}
+    panel.click("allButton")
+    assert panel.ui.presetComboBox.property("currentText") == "Presets"
+    delete_preset("Glands")
+    panel.widget.enter()
+
+
+def test_a_groups_tick_stands_for_all_of_its_structures(panel: Panel) -> None:
+    panel.choose_model("SegRapPhantom")
+    ears = panel.ui.structuresTree.topLevelItem(2)
+    assert ears.text(0) == "Ears (14/14)"
+    ears.setCheckState(0, type(ears.checkState(0))(0))
+    assert len(panel.ticked()) == 47 - 14 and ears.text(0) == "Ears (0/14)"
+    ears.child(0).setCheckState(0, type(ears.checkState(0))(2))
+    assert ears.text(0) == "Ears (1/14)" and ears.checkState(0).value == 1

@@ -7,7 +7,13 @@ from typing import Any
 
 import slicer
 
-PARTS = {"Review": "reviewCollapsibleButton", "Edit": "editCollapsibleButton", "Export": "exportCollapsibleButton"}
+PARTS = {
+    "Model": "modelCollapsibleButton",
+    "Structures": "structuresCollapsibleButton",
+    "Review": "reviewCollapsibleButton",
+    "Edit": "editCollapsibleButton",
+    "Export": "exportCollapsibleButton",
+}
 
 
 def load_panel(resource_path: Callable[[str], str]) -> Any:

@@ -26,7 +26,8 @@ class Structure:
     """One row of the table.
 
     name: SegRap's spelling. tg263_name: at most 16 characters, as planning systems want it (ETbone, IAC, TympanicCav
-    and VestibulSemi are not in TG-263's list and follow its pattern). channel: place in the challenge's output stack of
+    and VestibulSemi are not in TG-263's list and follow its pattern). group: the part of the anatomy that it is listed
+    under. channel: place in the challenge's output stack of
     its kind. subclasses: ids of the exclusive classes whose union it is. snomed: (code, meaning) of its type.
     volume_range_cc: smallest and largest in the 120 training cases (for unions of sub-classes the sums of their
     smallest and largest, hence loose). nsd_tolerance_mm: of the challenge's published evaluation script.
@@ -35,6 +36,7 @@ class Structure:
     name: str
     tg263_name: str
     kind: str
+    group: str
     laterality: str
     channel: int
     subclasses: tuple[int, ...]
@@ -60,6 +62,7 @@ def _read_table() -> tuple[Structure, ...]:
                     name=row["name"],
                     tg263_name=row["tg263_name"],
                     kind=row["kind"],
+                    group=row["group"],
                     laterality=row["laterality"],
                     channel=sum(other.kind == row["kind"] for other in structures),
                     subclasses=tuple(int(number) for number in row["subclasses"].split()),
@@ -78,6 +81,12 @@ STRUCTURES: tuple[Structure, ...] = _read_table()
 NAMES: tuple[str, ...] = tuple(structure.name for structure in STRUCTURES)
 ORGANS: tuple[Structure, ...] = tuple(structure for structure in STRUCTURES if not structure.is_target)
 TARGETS: tuple[Structure, ...] = tuple(structure for structure in STRUCTURES if structure.is_target)
+
+GROUPS: dict[str, tuple[Structure, ...]] = {
+    group: tuple(structure for structure in STRUCTURES if structure.group == group)
+    for group in dict.fromkeys(structure.group for structure in STRUCTURES)
+}
+"""Part of the anatomy -> its structures, each in table order."""
 
 _BY_NAME = {structure.name: structure for structure in STRUCTURES}
 _BY_FOLDED_NAME = {structure.name.casefold(): structure for structure in STRUCTURES}
