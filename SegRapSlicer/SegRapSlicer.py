@@ -343,8 +343,8 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
     def autoContour(self, ncct, cect=None, model=None, structures=None, device="auto", allowDemoModel=False, wait=True):
         """Contour one CT or a pair and return the new segmentation node.
 
-        ncct, cect: vtkMRMLScalarVolumeNode. model: name or folder; the one that suits best if None. structures: SegRap
-        names, or OARs, GTVs, all; what the model knows if None. device: auto, cpu, cuda or cuda:N.
+        ncct, cect: vtkMRMLScalarVolumeNode. model: name or folder, or several, the best first; what suits best if
+        None. structures: SegRap names, or OARs, GTVs, all; what the models know if None. device: auto, cpu, cuda[:N].
         wait: False returns None at once; call `poll` from then on.
         Raises one of segrap.errors, whose message says what to do.
         """

@@ -306,7 +306,7 @@ def test_protocol_answers_a_second_request_with_a_refusal(pair: CTPair, slow_mod
         "folder": str(tmp_path),
         "non_contrast": volume | {"direction": geometry.direction.tolist()},
         "contrast": None,
-        "model": str(slow_model),
+        "models": [str(slow_model)],
         "structures": None,
         "device": "cpu",
         "allow_demo_model": False,

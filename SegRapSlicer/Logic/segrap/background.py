@@ -94,12 +94,14 @@ class BackgroundContouring:
         non_contrast: Scan,
         contrast: Scan | None = None,
         *,
-        model: str | Path | None = None,
+        model: str | Path | Sequence[str | Path] | None = None,
         structures: Sequence[str] | None = None,
         device: str = "auto",
         allow_demo_model: bool = False,
     ) -> None:
-        """Begin a job; see `segrap.contouring.contour` and `choose_model` for what the words mean.
+        """Begin a job; see `segrap.composition.compose` and `choose_models` for what the words mean.
+
+        model: one or several, the best first; None for what suits best.
 
         The voxels must not change until the first Progress has arrived. Raises UsageError when a job is running,
         OutputError when there is no place for the voxels, ResourceError when the process cannot be started.
@@ -119,7 +121,7 @@ class BackgroundContouring:
             "request": "contour",
             "job": self._job,
             "folder": str(self._folder),
-            "model": None if model is None else str(model),
+            "models": [str(one) for one in ([model] if isinstance(model, (str, Path)) else model or ())],
             "structures": None if structures is None else list(structures),
             "device": device,
             "allow_demo_model": allow_demo_model,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import segrap
-from segrap.terminal import errors_as_exit_status, give, progress_bar, say
+from segrap.models.commands import models
+from segrap.terminal import as_json, errors_as_exit_status, give, progress_bar, say, some_path
 
 if TYPE_CHECKING:
     from segrap.contours import Contours
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("seg.nrrd", "rtstruct", "segrap", "nifti")
 
-some_path = click.Path(path_type=Path)
 output_folder = click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 
 
 class Commands(click.Group):
@@ -47,7 +46,13 @@ def main() -> None:
 @click.argument("ncct", type=some_path)
 @click.argument("cect", type=some_path, required=False)
 @output_folder
-@click.option("--model", "model_name", metavar="NAME_OR_FOLDER", help="An installed model, or a model folder.")
+@click.option(
+    "--model",
+    "model_names",
+    metavar="NAME_OR_FOLDER",
+    multiple=True,
+    help="An installed model, or a model folder. Several times: each structure from the first that contours it.",
+)
 @click.option("--structures", metavar="NAMES", help="SegRap names with commas between them, or OARs, GTVs, all.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="May be given several times.")
@@ -57,7 +62,7 @@ def contour(
     ncct: Path,
     cect: Path | None,
     output: Path,
-    model_name: str | None,
+    model_names: tuple[str, ...],
     structures: str | None,
     device: str,
     formats: tuple[str, ...],
@@ -76,7 +81,7 @@ def contour(
     with progress_bar() as progress:
         progress(Progress("Reading the CT", 0.0))
         pair = load_pair(ncct, cect)
-        result = _contour_and_write(pair, model_name, output, progress, chosen, device, formats, allow_demo_model)
+        result = _contour_and_write(pair, model_names, output, progress, chosen, device, formats, allow_demo_model)
     _report(result, as_json)
 
 
@@ -99,13 +104,13 @@ def demo(output: Path, seed: int, as_json: bool) -> None:
             write_dicom_pair(Phantom(seed).render(), folder, seed)
         progress(Progress("Reading the CT", 0.0))
         pair = load_pair(scans)
-        result = _contour_and_write(pair, "SegRapPhantom", output, progress)
+        result = _contour_and_write(pair, ("SegRapPhantom",), output, progress)
     _report(result, as_json)
 
 
 def _contour_and_write(
     pair: CTPair,
-    model_name: str | None,
+    model_names: tuple[str, ...],
     output: Path,
     progress: ProgressCallback,
     structures: tuple[str, ...] | None = None,
@@ -113,12 +118,12 @@ def _contour_and_write(
     formats: tuple[str, ...] = (),
     allow_demo_model: bool = False,
 ) -> dict[str, Any]:
-    from segrap.contouring import choose_model, contour
+    from segrap.composition import choose_models, compose
     from segrap.progress import Progress
     from segrap.results import write_results
 
-    model = choose_model(pair, model_name)
-    contours = contour(pair, model, structures, device, allow_demo_model, progress)
+    models = choose_models(pair, model_names)
+    contours = compose(pair, models, structures, progress, device=device, allow_demo_model=allow_demo_model)
     progress(Progress("Writing", 1.0))
     files, remarks = write_results(contours, pair, output, formats)
     return {
@@ -126,6 +131,7 @@ def _contour_and_write(
         "files": [str(path) for path in files],
         "remarks": [*pair.remarks, *remarks],
         "structures": {name: round(facts.volume_cc, 3) for name, facts in contours.structures.items()},
+        "models": {name: contours.maker(name) for name in contours.names},
         "provenance": asdict(contours.provenance),
     }
 
@@ -175,87 +181,7 @@ def evaluate(
     give({"methods": facts, "files": paths}, as_json, "\n".join(paths))
 
 
-@main.group()
-def models() -> None:
-    """Models at hand: list, show, install, remove, check."""
-
-
-@models.command("list")
-@as_json
-def list_models(as_json: bool) -> None:
-    """The models that ship with segrap and those you installed."""
-    from segrap.models import library
-
-    entries = [asdict(entry) | {"folder": str(entry.folder)} for entry in library.list_models()]
-    lines = [f"{one['name']} {one['version']}, {one['intended_use']}: {one['description']}" for one in entries]
-    give({"models": entries}, as_json, "\n".join(lines) or "There is no model yet.")
-
-
-@models.command("show")
-@click.argument("name")
-@as_json
-def show_model(name: str, as_json: bool) -> None:
-    """What a model needs and contours, its licence and its hash."""
-    from segrap.models.library import find_model
-
-    _show(find_model(name), as_json)
-
-
-@models.command("check")
-@click.argument("folder", type=some_path)
-@as_json
-def check_model(folder: Path, as_json: bool) -> None:
-    """Read an nnU-Net v2 model folder without running code of it; say what cannot be honoured, if anything."""
-    _show(folder, as_json)
-
-
-@models.command("install")
-@click.argument("source", metavar="FILE_OR_URL")
-@click.option("--name", help="What to call it.")
-@click.option("--sha256", help="Expected SHA-256 of the file.")
-@as_json
-def install_model(source: str, name: str | None, sha256: str | None, as_json: bool) -> None:
-    """Install a model from a folder, a .zip or .tar file, or an address (the only command that uses the network).
-
-    Models are nnU-Net v2 folders; those of nnU-Net v1 are converted.
-    """
-    from segrap.models.library import install
-
-    _show(install(source, name, sha256).folder, as_json)
-
-
-@models.command("remove")
-@click.argument("name")
-def remove_model(name: str) -> None:
-    """Delete a model that you installed."""
-    from segrap.models.library import remove
-
-    say(f"Removed {remove(name)}.")
-
-
-def _show(folder: Path, as_json: bool) -> None:
-    from segrap.contouring import coverage
-    from segrap.models.folder import read_model
-
-    model = read_model(folder)
-    facts = {
-        "name": model.name,
-        "version": model.version,
-        "intended_use": model.intended_use,
-        "licence": model.licence,
-        "description": model.description,
-        "channels": list(model.channels),
-        "coverage": coverage(model.structures),
-        "structures": list(model.structures),
-        "folds": list(model.folds),
-        "spacing_mm": list(model.spacing_zyx[::-1]),
-        "folder": str(model.folder),
-        "hash": model.hash,
-    }
-    words = (
-        f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}" for key, value in facts.items()
-    )
-    give(facts, as_json, "\n".join(words))
+main.add_command(models)
 
 
 @main.group()

@@ -73,33 +73,6 @@ def contour(
     )
 
 
-def choose_model(pair: CTPair, name: str | None = None) -> Model:
-    """The model of that name or folder, or, without a name, the one of the library that suits the pair best.
-
-    Made-up patients get a demonstration model, others never. Of those that need no more CTs than there are, a model
-    that the user installed comes before one that ships, then the one that contours most structures.
-
-    Raises UsageError (no such model), ModelError (no installed model suits).
-    """
-    from segrap.models.folder import read_model
-    from segrap.models.library import find_model, list_models
-    from segrap.training.phantom import looks_like_phantom
-
-    if name:
-        return read_model(find_model(name))
-    made_up = looks_like_phantom(pair.non_contrast)
-    entries = [entry for entry in list_models() if (entry.intended_use == "demonstration") == made_up]
-    models = [(entry.shipped, read_model(entry.folder)) for entry in entries]
-    suitable = [(shipped, model) for shipped, model in models if pair.contrast or "contrast" not in model.channels]
-    if not suitable:
-        have = "a CT pair" if pair.contrast else "a single CT"
-        raise ModelError(
-            f"No installed model contours {have} of a real patient. Give --model FOLDER (an nnU-Net v2 model folder), "
-            "or install one with: segrap models install FILE_OR_URL"
-        )
-    return min(suitable, key=lambda one: (one[0], -len(one[1].structures)))[1]
-
-
 def refuse_demo_on_patients(pair: CTPair, model: Model, allowed: bool) -> None:
     """Raise ModelError when a demonstration model is about to run on what is not a made-up patient, unless allowed."""
     if model.intended_use == "demonstration" and not allowed:

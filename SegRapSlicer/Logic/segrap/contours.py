@@ -73,7 +73,8 @@ class StructureFacts:
     ('left', 'right', 'front', 'back', 'feet', 'head' of the patient), where it may go on beyond the scan.
     fingerprint: a number that stands for exactly this set of voxels, by which a later edit is noticed.
     confidence: 0 to 1 as the engine measured it, or None. origin: 'model'; 'edited' by a person afterwards; 'drawn' by
-    a person; 'imported' from a file that does not say.
+    a person; 'imported' from a file that does not say. model: which one made it ("name version") where several models
+    made these contours, else "".
     """
 
     layer: int
@@ -85,6 +86,7 @@ class StructureFacts:
     fingerprint: int
     confidence: float | None = None
     origin: Origin = "model"
+    model: str = ""
 
     @property
     def touches_edge(self) -> bool:
@@ -222,6 +224,16 @@ class Contours:
     def is_empty(self, name: str) -> bool:
         """True when the structure is in here but has no voxel. Raises KeyError when it is not in here."""
         return self.structures[name].voxels == 0
+
+    def maker(self, name: str) -> str:
+        """The model that made a structure, "name version"; "" where none did or none is stated.
+
+        Raises KeyError when the structure is not in here.
+        """
+        facts = self.structures[name]
+        if facts.origin not in ("model", "edited"):
+            return ""
+        return facts.model or f"{self.provenance.model_name} {self.provenance.model_version}".strip()
 
     def subset(self, names: Iterable[str]) -> Contours:
         """These contours with the named structures only; other structures' voxels and unused layers are gone.

@@ -178,8 +178,7 @@ def _segment(
         RecommendedDisplayCIELabValue=_lab(structure.colour),
     )
     if segment.SegmentAlgorithmType != "MANUAL":
-        model = f"{contours.provenance.model_name} {contours.provenance.model_version}".strip()
-        segment.SegmentAlgorithmName = ascii_only(model or "not stated", 64)
+        segment.SegmentAlgorithmName = ascii_only(contours.maker(structure.name) or "not stated", 64)
     if structure.is_target:
         _, value, meaning = TARGET_REGIONS[structure.name].split("^")
         segment.AnatomicRegionSequence = [code(value, meaning)]

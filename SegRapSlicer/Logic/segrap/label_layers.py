@@ -40,7 +40,12 @@ class LayerStack:
         inside = np.ascontiguousarray(mask if mask.dtype == bool else mask > 0)
         region = scan_layer(inside.view(np.uint8)).get(1)
         box = region.box if region else NOWHERE
-        inside = inside[box]
+        self.add_in_box(name, inside[box], box, mask.shape)
+
+    def add_in_box(self, name: str, inside: np.ndarray, box: Box, shape: tuple[int, ...]) -> None:
+        """Lay down one structure of a volume of `shape` of which only its bounding box is given: inside is bool."""
+        if name in self.placement:
+            raise InputError(f"'{name}' is given twice.")
         table_layer, value = anatomy.layer_and_value(name)
         home = self._home.get(table_layer)
         others = [layer for layer in range(len(self.layers)) if layer not in self._home.values()]
@@ -49,7 +54,7 @@ class LayerStack:
                 break
         else:
             layer = len(self.layers)
-            self.layers.append(np.zeros(mask.shape, dtype=np.uint8))
+            self.layers.append(np.zeros(shape, dtype=np.uint8))
             self._home.setdefault(table_layer, layer)
         taken = {v for where, v in self.placement.values() if where == layer}
         if value in taken:

@@ -6,10 +6,16 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import click
 
 from segrap.errors import Cancelled, ResourceError, SegRapError
 from segrap.progress import Progress, ProgressCallback
+
+some_path = click.Path(path_type=Path)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 
 
 def say(message: str) -> None:

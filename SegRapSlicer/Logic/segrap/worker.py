@@ -6,7 +6,8 @@ about a patient reaches this process. `segrap.background` is the caller's side o
 
 Requests:
     {"request": "contour", "job": 1, "folder": PATH, "non_contrast": VOLUME, "contrast": VOLUME or null,
-     "model": NAME_OR_FOLDER or null, "structures": [NAME, ...] or null, "device": "auto", "allow_demo_model": false}
+     "models": [NAME_OR_FOLDER, ...], "structures": [NAME, ...] or null, "device": "auto", "allow_demo_model": false}
+        models: the best first; none for what suits best
         VOLUME: {"name": what messages call it, "file": NAME.npy in the folder, (z, y, x) Hounsfield units,
                  "spacing_mm", "origin_mm", "direction": as in segrap.geometry.Geometry}
     {"request": "cancel"}     end the running job, if there is one; the process stays
@@ -16,7 +17,7 @@ Replies:
     {"reply": "ready"}                                       requests are being read
     {"reply": "progress", "job", "stage", "fraction", "message"}
     {"reply": "result", "job", "layers": NAME.npy in the folder, (layer, z, y, x) uint8 on the non-contrast CT's grid,
-     "structures": {NAME: facts}, "provenance", "channels": of the model, "remarks": on the inputs, "findings"}
+     "structures": {NAME: facts}, "provenance", "channels": of the models, "remarks": on the inputs, "findings"}
         facts, provenance, findings: the fields of segrap.contours.StructureFacts (box as [[start, stop], ...]),
         segrap.contours.Provenance and segrap.quality.Finding
     {"reply": "error", "job", "kind": name of a class of segrap.errors, "message"}
@@ -105,7 +106,7 @@ class Worker:
 
     def _contour(self, request: dict[str, Any]) -> dict[str, Any]:
         self._progress(request, Progress("Starting", 0.0))
-        from segrap.contouring import choose_model, contour
+        from segrap.composition import channels, choose_models, compose
         from segrap.ct.pair import pair_images
         from segrap.quality import check
 
@@ -116,15 +117,15 @@ class Worker:
         names = (volumes[0]["name"], volumes[-1]["name"])
         pair = pair_images(images[0], images[1] if len(images) > 1 else None, names)
         self._progress(request, Progress("Reading the model", 0.0))
-        model = choose_model(pair, request["model"])
-        contours = contour(
+        models = choose_models(pair, request["models"])
+        contours = compose(
             pair,
-            model,
+            models,
             request["structures"],
-            request["device"],
-            request["allow_demo_model"],
             lambda progress: self._progress(request, progress),
             self._cancelled.is_set,
+            device=request["device"],
+            allow_demo_model=request["allow_demo_model"],
         )
         self._progress(request, Progress("Checking the contours", 1.0))
         findings = check(contours, pair.non_contrast)
@@ -133,7 +134,7 @@ class Worker:
             "layers": LAYERS_FILE,
             "structures": {name: facts_to_json(facts) for name, facts in contours.structures.items()},
             "provenance": contours.provenance.to_json(),
-            "channels": model.channels,
+            "channels": channels(models),
             "remarks": pair.remarks,
             "findings": [asdict(finding) for finding in findings],
         }

@@ -227,15 +227,15 @@ def _not_stated(path: Path) -> Provenance:
 
 def write_structures_csv(contours: Contours, path: str | Path) -> None:
     """Write the table of structures: name, TG-263 name, volume and the range of the 120 training cases in cc, the faces
-    of the scan that it touches, the model's confidence (0 to 1, empty where there is none), and where it comes from.
+    of the scan that it touches, the model's confidence (0 to 1, empty where there is none), where it comes from, and
+    the model that made it.
 
     Raises OutputError; nothing partial is left behind.
     """
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
-        table.writerow(
-            ["name", "tg263_name", "volume_cc", "expected_min_cc", "expected_max_cc", "cut_at", "confidence", "origin"]
-        )
+        columns = ("name", "tg263_name", "volume_cc", "expected_min_cc", "expected_max_cc", "cut_at", "confidence")
+        table.writerow([*columns, "origin", "model"])
         for name, facts in contours.structures.items():
             structure = anatomy.structure(name)
             confidence = "" if facts.confidence is None else f"{facts.confidence:.4f}"
@@ -248,5 +248,6 @@ def write_structures_csv(contours: Contours, path: str | Path) -> None:
                     " ".join(facts.cut_at),
                     confidence,
                     facts.origin,
+                    contours.maker(name),
                 ]
             )

@@ -21,10 +21,10 @@ REPRESENTATION = "Binary labelmap"
 REFERENCE_GEOMETRY = "Reference image geometry"
 """Name of the conversion parameter that holds the grid on which a segmentation is edited and exported."""
 
-_ORIGIN, _FINGERPRINT, _CONFIDENCE, _PROVENANCE = (
-    f"SegRap.{word}" for word in ("Origin", "Fingerprint", "Confidence", "Provenance")
+_ORIGIN, _FINGERPRINT, _CONFIDENCE, _PROVENANCE, _MODEL = (
+    f"SegRap.{word}" for word in ("Origin", "Fingerprint", "Confidence", "Provenance", "Model")
 )
-OUR_TAGS = (_ORIGIN, _FINGERPRINT, _CONFIDENCE, _PROVENANCE)
+OUR_TAGS = (_ORIGIN, _FINGERPRINT, _CONFIDENCE, _PROVENANCE, _MODEL)
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LATERALITY = {"": "^^", "left": "SCT^7771000^Left", "right": "SCT^24028007^Right"}
@@ -63,6 +63,8 @@ def tags(contours: Contours, name: str) -> dict[str, str]:
     }
     if facts.confidence is not None:
         entries[_CONFIDENCE] = f"{facts.confidence:.4f}"
+    if facts.model:
+        entries[_MODEL] = facts.model.replace("|", " ")  # which separates tags
     return entries
 
 
@@ -112,7 +114,8 @@ def _settle(facts: StructureFacts, entries: Mapping[str, str]) -> StructureFacts
     if origin == "model" and entries.get(_FINGERPRINT) != str(facts.fingerprint):
         origin = "edited"
     confidence = entries.get(_CONFIDENCE) if origin == "model" else None
-    return replace(facts, origin=origin, confidence=None if confidence is None else float(confidence))
+    model = entries.get(_MODEL, "") if origin in ("model", "edited") else ""
+    return replace(facts, origin=origin, confidence=None if confidence is None else float(confidence), model=model)
 
 
 def index_to_ras(geometry: Geometry) -> np.ndarray:

@@ -93,6 +93,7 @@ def write_report(contours: Contours, pair: CTPair | Image, findings: Iterable[Fi
         overview=_overview_columns(_overview(views)),
         rows=[_row(name, facts, findings) for name, facts in contours.structures.items()],
         with_confidence=any(facts.confidence is not None for facts in contours.structures.values()),
+        with_model=any(facts.model for facts in contours.structures.values()),
         not_contoured=[name for name in anatomy.NAMES if name not in contours.structures],
         sections=[_section(views, name, findings) for name in views.places],
     )
@@ -200,6 +201,7 @@ def _row(name: str, facts: StructureFacts, findings: tuple[Finding, ...]) -> dic
         "cut_at": ", ".join(facts.cut_at),
         "confidence": None if facts.confidence is None else f"{100 * facts.confidence:.0f} %",
         "origin": facts.origin,
+        "model": facts.model,
         "flags": [(kind, severity) for kind, severity in dict.fromkeys((f.kind, f.severity) for f in flags)],
     }
 

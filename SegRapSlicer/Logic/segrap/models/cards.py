@@ -8,8 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from segrap import anatomy
 from segrap.errors import ModelError
+from segrap.models.combinations import members
+from segrap.models.folder import read_facts
 from segrap.models.labels import read_labels
 from segrap.models.library import LibraryEntry, list_models
 
@@ -31,13 +35,18 @@ def list_cards() -> list[ModelCard]:
 
 def _card(entry: LibraryEntry) -> ModelCard:
     try:
-        dataset = json.loads((entry.folder / "dataset.json").read_text(encoding="utf-8"))
-        facts_path = entry.folder / "segrap.json"
-        facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.exists() else {}
-        if not isinstance(dataset, Mapping):
-            raise ValueError("dataset.json is not a JSON object")
-        channels = dataset.get("channel_names") or dataset.get("modality") or {}
-        structures = read_labels(dataset, facts.get("structures")).covered
+        facts = [_structures_and_channels(folder) for folder in members(entry.folder)]
     except (OSError, ValueError, ModelError) as error:
         return ModelCard(entry, (), False, f"{entry.name} cannot be used: {error}")
-    return ModelCard(entry, structures, len(channels) == 2)
+    covered = {name for structures, _ in facts for name in structures}
+    structures = tuple(name for name in anatomy.NAMES if name in covered)
+    return ModelCard(entry, structures, any(count == 2 for _, count in facts))
+
+
+def _structures_and_channels(folder: Path) -> tuple[tuple[str, ...], int]:
+    """What the model in a folder contours, and how many CTs it needs."""
+    dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    if not isinstance(dataset, Mapping):
+        raise ValueError("dataset.json is not a JSON object")
+    channels = dataset.get("channel_names") or dataset.get("modality") or {}
+    return read_labels(dataset, read_facts(folder).get("structures")).covered, len(channels)

@@ -70,8 +70,9 @@ def list_models() -> list[LibraryEntry]:
     """All models, shipped ones first, each group by name. Nothing of them but segrap.json is read."""
     entries = []
     for root in (SHIPPED, user_folder()):
-        for plans in sorted(root.glob("*/plans.json")) if root.is_dir() else []:
-            folder = plans.parent
+        # A model has plans; a combination of models (see `combinations`) has its list.
+        found = {path.parent for pattern in ("plans.json", "combination.json") for path in root.glob(f"*/{pattern}")}
+        for folder in sorted(found):
             if folder.name.startswith("."):
                 continue
             try:
@@ -122,11 +123,7 @@ def install(source: str | Path, name: str | None = None, sha256: str | None = No
         with tempfile.TemporaryDirectory(prefix=".installing-", dir=library) as scratch:
             folder, folder_name = _fetch(source, sha256, Path(scratch))
             read_model(folder)
-            target = library / _checked_name(name or str(read_facts(folder).get("name") or folder_name))
-            if target.exists() or any(entry.name.casefold() == target.name.casefold() for entry in list_models()):
-                raise ModelError(
-                    f"There is a model called {target.name} already. Remove it first, or give this one another name."
-                )
+            target = library / check_new_name(name or str(read_facts(folder).get("name") or folder_name))
             folder.replace(target)
     except OSError as error:
         raise OutputError(
@@ -153,9 +150,12 @@ def remove(name: str) -> Path:
     raise UsageError(f"There is no installed model {name}.")
 
 
-def _checked_name(name: str) -> str:
+def check_new_name(name: str) -> str:
+    """The name, if a new model of the library can have it. Raises ModelError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,79}", name) or name.endswith((".", " ")):
         raise ModelError(f"{name!r} cannot be a model's name: letters, digits, spaces and . _ + - make one.")
+    if (user_folder() / name).exists() or any(entry.name.casefold() == name.casefold() for entry in list_models()):
+        raise ModelError(f"There is a model called {name} already. Remove it first, or give this one another name.")
     return name
 
 

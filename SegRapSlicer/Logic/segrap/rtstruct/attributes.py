@@ -170,8 +170,7 @@ def roi_item(
     roi.ROIDescription = f"SegRap {structure.name}" + (f": {structure.description}" if structure.description else "")
     roi.ROIVolume = f"{facts.volume_cc:.4f}"
     roi.ROIGenerationAlgorithm = _ALGORITHMS[facts.origin]
-    if facts.origin in ("model", "edited") and contours.provenance.model_name:
-        model = f"{contours.provenance.model_name} {contours.provenance.model_version}".strip()
+    if model := contours.maker(structure.name):
         roi.ROIGenerationDescription = ascii_only(model + (", edited" if facts.origin == "edited" else ""), 64)
     return roi
 
