@@ -190,6 +190,7 @@ def test_the_table_states_names_volume_expected_range_edge_confidence_and_origin
         "cut_at": "feet",
         "confidence": "",
         "origin": "model",
+        "model": "Phantom 0.3",
     }
 
 

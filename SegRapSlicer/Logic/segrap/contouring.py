@@ -19,6 +19,7 @@ from segrap.contours import Contours, IntendedUse, Provenance
 from segrap.ct.pair import CTPair
 from segrap.errors import ModelError, UsageError
 from segrap.image import AxisOrder
+from segrap.midline import split_sides
 from segrap.models.folder import Model
 from segrap.progress import CancelCheck, Progress, ProgressCallback
 
@@ -65,12 +66,14 @@ def contour(
         progress=progress,
         cancelled=cancelled,
     )
-    return Contours.from_layers(
+    split_sides(layers, plan.placement, plan.pairs, spacing_zyx)
+    contours = Contours.from_layers(
         np.ascontiguousarray(order.undo(layers)),
         pair.non_contrast.geometry,
         plan.placement,
         provenance(pair, model),
     )
+    return contours if structures is None or not plan.pairs else contours.subset(structures)
 
 
 def refuse_demo_on_patients(pair: CTPair, model: Model, allowed: bool) -> None:
@@ -87,6 +90,10 @@ def refuse_demo_on_patients(pair: CTPair, model: Model, allowed: bool) -> None:
 
 def provenance(pair: CTPair, model: Model) -> Provenance:
     """Where contours of this pair by this model come from, as it is written into every file made of them."""
+    split = [
+        f"{left} and {right} are one to {model.name}, split at their middle plane."
+        for left, right in model.labels.pairs
+    ]
     series = (pair.non_contrast_series, pair.contrast_series if "contrast" in model.channels else None)
     return Provenance(
         model_name=model.name,
@@ -97,7 +104,7 @@ def provenance(pair: CTPair, model: Model) -> Provenance:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         software=f"segrap {segrap.__version__}",
         input_series_uids=tuple(one.series_uid for one in series if one),
-        remarks=pair.remarks,
+        remarks=(*pair.remarks, *split),
     )
 
 

@@ -49,4 +49,4 @@ def _structures_and_channels(folder: Path) -> tuple[tuple[str, ...], int]:
     if not isinstance(dataset, Mapping):
         raise ValueError("dataset.json is not a JSON object")
     channels = dataset.get("channel_names") or dataset.get("modality") or {}
-    return read_labels(dataset, read_facts(folder).get("structures")).covered, len(channels)
+    return read_labels(dataset, read_facts(folder)).covered, len(channels)

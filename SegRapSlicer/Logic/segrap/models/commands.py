@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,15 +53,22 @@ def check_model(folder: Path, as_json: bool) -> None:
 @click.argument("source", metavar="FILE_OR_URL")
 @click.option("--name", help="What to call it.")
 @click.option("--sha256", help="Expected SHA-256 of the file.")
+@click.option("--accept-licence", is_flag=True, help="Agree to the licence of weights that state one.")
 @as_json
-def install_model(source: str, name: str | None, sha256: str | None, as_json: bool) -> None:
+def install_model(source: str, name: str | None, sha256: str | None, accept_licence: bool, as_json: bool) -> None:
     """Install a model from a folder, a .zip or .tar file, or an address (the only command that uses the network).
 
-    Models are nnU-Net v2 folders; those of nnU-Net v1 are converted.
+    Models are nnU-Net v2 folders; those of nnU-Net v1 are converted. totalsegmentator:TASK is TotalSegmentator's:
+    head_glands_cavities, craniofacial_structures, total_organs, total_brain_cord, total_fast, headneck_muscles.
     """
     from segrap.models.library import install
 
-    _show(install(source, name, sha256).folder, as_json)
+    def accept(terms: str) -> bool:
+        if accept_licence:
+            say(terms)
+        return accept_licence or (sys.stdin.isatty() and click.confirm(f"{terms}\nDo you accept this?", err=True))
+
+    _show(install(source, name, sha256, accept).folder, as_json)
 
 
 @models.command("combine")

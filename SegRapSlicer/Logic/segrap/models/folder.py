@@ -6,7 +6,8 @@ A folder holds `dataset.json`, `plans.json` and `fold_*/checkpoint_final.pth`, a
      "intended_use": "demonstration" | "research" | "clinical",
      "channels": ["non_contrast", "contrast"],        one or two, in the model's channel order
      "orientation": "LPS" | "RAS",                     how the arrays lay that it was trained on
-     "structures": {"label name": ["Structure", ...]}} for labels with names of their own
+     "structures": {"label name": ["Structure", ...]}, for labels with names of their own
+     "split_at_midline": {"label name": ["Left", "Right"]}}  for labels that hold both sides
 
 `read_model` checks all that can be checked before an image is there, and says with a ModelError what of the folder
 cannot be honoured exactly: nothing is approximated. Not here: what the labels mean (`labels`), the networks (`network`,
@@ -170,7 +171,7 @@ def read_model(folder: str | Path, folds: Sequence[str | int] | None = None) -> 
         description=str(facts.get("description") or dataset.get("description") or ""),
         channels=channels,
         orientation=_orientation(plans, facts),
-        labels=read_labels(dataset, facts.get("structures")),
+        labels=read_labels(dataset, facts),
         folds=names,
         configuration_name=configuration_name,
         configuration=configuration,

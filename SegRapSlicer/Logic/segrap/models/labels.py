@@ -25,11 +25,13 @@ class OutputPlan:
     region_order: None for exclusive labels (k is the index of the highest score). For region models, the label that
         each score channel paints where it is above 0 (sigmoid above 0.5); later channels paint over earlier ones.
     placement: structure -> (layer, value) of all structures in the table, in table order of `anatomy`.
+    pairs: (left, right) structures that come as one: the table paints the left one, `segrap.midline` splits it.
     """
 
     table: np.ndarray
     region_order: tuple[int, ...] | None
     placement: dict[str, tuple[int, int]]
+    pairs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Labels:
     values: label name -> its integer, or its several integers if it is a region; background and ignore left out.
     region_order: as in OutputPlan.
     structures: label name -> the structures that its voxels belong to (none: the label is not for segrap).
+    pairs: (left, right) structures of labels without a side: such a label belongs to the left one until it is split.
     """
 
     values: dict[str, tuple[int, ...]]
     region_order: tuple[int, ...] | None
     structures: dict[str, tuple[str, ...]]
+    pairs: tuple[tuple[str, str], ...] = ()
 
     @property
     def score_channels(self) -> int:
@@ -54,10 +58,12 @@ class Labels:
     def covered(self) -> tuple[str, ...]:
         """The structures that the model contours, in the order of `anatomy`."""
         named = {name for names in self.structures.values() for name in names}
+        named |= {right for _, right in self.pairs}
         return tuple(name for name in anatomy.NAMES if name in named)
 
     def output_plan(self, wanted: Iterable[str] | None = None) -> OutputPlan:
-        """Plan the label layers of the wanted structures (all that the model contours, if None).
+        """Plan the label layers of the wanted structures (all that the model contours, if None). Of a pair that comes
+        as one, both are planned as soon as one is wanted.
 
         Raises ModelError when the model does not contour a wanted structure, or when its labels put two structures
         that share a label layer into the same voxels.
@@ -66,6 +72,8 @@ class Labels:
         missing = [name for name in names if name not in self.covered]
         if missing:
             raise ModelError(f"The model does not contour {', '.join(missing)}. It contours {', '.join(self.covered)}.")
+        pairs = tuple(pair for pair in self.pairs if set(pair) & set(names))
+        names = (*names, *(side for pair in pairs for side in pair))
         placement = {name: anatomy.layer_and_value(name) for name in anatomy.NAMES if name in names}
         highest = max(k for group in (*self.values.values(), self.region_order or ()) for k in group)
         table = np.zeros((len(anatomy.LAYERS), highest + 1), dtype=np.uint8)
@@ -81,13 +89,14 @@ class Labels:
                             f"The model's label {k} would be both {name} and {other}, which never overlap."
                         )
                     table[layer, k] = value
-        return OutputPlan(table, self.region_order, placement)
+        return OutputPlan(table, self.region_order, placement, pairs)
 
 
-def read_labels(dataset: Mapping[str, Any], meanings: Mapping[str, Sequence[str]] | None = None) -> Labels:
+def read_labels(dataset: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> Labels:
     """Read `labels` (and `regions_class_order`) of a `dataset.json`, as nnU-Net's own label manager does.
 
-    meanings: label name -> names of its structures, from `segrap.json`, for labels with names of their own.
+    facts: the content of `segrap.json`: `structures` (label name -> names of its structures, for labels with names of
+    their own) and `split_at_midline` (label name -> [left, right], for labels without a side).
     Raises ModelError when labels are not consecutive, when regions lack their order, or when a name is unknown.
     """
     raw = dataset.get("labels")
@@ -108,7 +117,23 @@ def read_labels(dataset: Mapping[str, Any], meanings: Mapping[str, Sequence[str]
         raise ModelError(f"The model's labels must be the numbers 1 to at most 255 without gaps, not {numbers_used}.")
     if region_order is None and len(values) != len(numbers_used):
         raise ModelError("Two labels of the model have the same number.")
-    return Labels(values, region_order, _meanings(tuple(values), meanings or {}))
+    facts = facts or {}
+    pairs = _pairs(facts.get("split_at_midline") or {})
+    meanings = {**(facts.get("structures") or {}), **{label: [pair[0]] for label, pair in pairs.items()}}
+    return Labels(values, region_order, _meanings(tuple(values), meanings), tuple(pairs.values()))
+
+
+def _pairs(given: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, str]]:
+    pairs = {}
+    for label, sides in given.items():
+        known = [anatomy.find_structure(side) for side in sides] if isinstance(sides, list) else []
+        found = [side for side in known if side]
+        if [side.laterality for side in found] != ["left", "right"]:
+            raise ModelError(
+                f"The model's segrap.json splits {label} into {sides!r}, not a left and a right structure."
+            )
+        pairs[label] = (found[0].name, found[1].name)
+    return pairs
 
 
 def _region_order(dataset: Mapping[str, Any], count: int) -> tuple[int, ...]:

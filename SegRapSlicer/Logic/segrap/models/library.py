@@ -20,14 +20,15 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from segrap.errors import ModelError, OutputError, UsageError
-from segrap.models import nnunet_v1
+from segrap.models import nnunet_v1, totalsegmentator
 from segrap.models.folder import CHECKPOINT, Model, read_facts, read_model
+from segrap.models.totalsegmentator import Weights
 
 SHIPPED = Path(__file__).parent / "shipped"
 LARGEST_MODEL_BYTES = 8 * 2**30  # five folds of nnU-Net's largest preset, with optimizer state, are under 6 GB
@@ -108,20 +109,38 @@ def find_model(name_or_folder: str | Path) -> Path:
     raise UsageError(f"There is no model or model folder {name_or_folder}. Models at hand: {known}.")
 
 
-def install(source: str | Path, name: str | None = None, sha256: str | None = None) -> Model:
+def install(
+    source: str | Path,
+    name: str | None = None,
+    sha256: str | None = None,
+    accept: Callable[[str], bool] = lambda terms: False,
+) -> Model:
     """Put a model into the user's library and return it, read and checked.
 
-    source: a model folder, a .zip or .tar (.gz, .bz2, .xz) file of one, or an http(s) address of such a file.
+    source: a model folder, a .zip or .tar (.gz, .bz2, .xz) file of one, an http(s) address of such a file, or
+        totalsegmentator:TASK.
     name: what to call it; by default its own name from segrap.json, else that of its folder.
     sha256: of the file, in hexadecimal, checked before it is opened; not for folders.
-    Raises ModelError (nothing is installed then): not a model that can be run, an unsafe archive, a wrong checksum, a
-    failed download, a name that is taken. OutputError: the library cannot be written.
+    accept: asked with the terms of TotalSegmentator's weights, before they are downloaded where that can be.
+    Raises UsageError: terms that were not accepted, no such task, folder or file. ModelError (nothing is installed
+    then): not a model that can be run, an unsafe archive, a wrong checksum, a failed download, a name that is taken.
+    OutputError: the library cannot be written.
     """
+    weights = totalsegmentator.recognise(source)
+    if str(source).startswith(totalsegmentator.SCHEME):
+        weights = totalsegmentator.weights_of_task(str(source).removeprefix(totalsegmentator.SCHEME))
+        source = weights.address
+    _agree(weights, accept)
     library = user_folder()
     try:
         library.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".installing-", dir=library) as scratch:
             folder, folder_name = _fetch(source, sha256, Path(scratch))
+            if weights is None:
+                weights = totalsegmentator.recognise(folder, Path(source).resolve())
+                _agree(weights, accept)
+            if weights:
+                totalsegmentator.prepare(folder, weights)
             read_model(folder)
             target = library / check_new_name(name or str(read_facts(folder).get("name") or folder_name))
             folder.replace(target)
@@ -148,6 +167,11 @@ def remove(name: str) -> Path:
                 raise OutputError(f"{entry.folder} could not be removed: {error.strerror or error}.") from error
             return entry.folder
     raise UsageError(f"There is no installed model {name}.")
+
+
+def _agree(weights: Weights | None, accept: Callable[[str], bool]) -> None:
+    if weights and not accept(weights.terms):
+        raise UsageError(f"{weights.terms}\nNothing was installed: these terms were not accepted (--accept-licence).")
 
 
 def check_new_name(name: str) -> str:
