@@ -16,10 +16,14 @@ from synthetic_ct import write_ct_series
 from segrap import anatomy
 from segrap.contours import Contours
 from segrap.ct.dicom_series import CTSeries, read_series_folder
+from segrap.ct.pair import load_pair
 from segrap.dicom_seg import write_dicom_seg
 from segrap.errors import Cancelled, InputError, OutputError
 from segrap.geometry import Geometry
 from segrap.progress import Progress
+from segrap.results import write_results
+from segrap.training.phantom import Phantom
+from segrap.training.phantom.files import truth, write_dicom_pair
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +126,14 @@ def test_nothing_is_left_behind_when_cancelled_refused_or_out_of_space(
         assert [path.name for path in disk.iterdir()] == ["filler"]
     with mounted(tmp_path / "read-only", "ro") as disk, pytest.raises(OutputError, match="no permission"):
         write_dicom_seg(contours, series, disk / "SEG.dcm")
+
+
+def test_results_of_a_job_hold_it_on_request(tmp_path: Path) -> None:
+    case = Phantom(3).render(spacing_mm=(8.0, 8.0, 8.0))
+    write_dicom_pair(case, tmp_path / "scans", 3)
+    true = truth(case, 3)
+    contours = Contours.from_masks({"BrainStem": true.mask("BrainStem")}, true.geometry, true.provenance)
+    pair = load_pair(tmp_path / "scans")
+    write_results(contours, pair, tmp_path / "out", ("dicom-seg",))
+    found = masks_by_highdicom(tmp_path / "out" / "SEG.dcm", pair.non_contrast_series)
+    assert np.array_equal(found["BrainStem"], true.mask("BrainStem"))

@@ -118,7 +118,8 @@ def test_review_comes_back_with_the_saved_segmentation(review: Review, tmp_path:
 def test_review_goes_on_where_it_was_when_the_scene_is_opened_again(review: Review, tmp_path: Path) -> None:
     review.select("BrainStem")
     review.click("doneButton")
-    for node, name in ((review.volume, "ct.nrrd"), (review.node, "contours.seg.nrrd")):
+    review.choose("Format", "DICOM SEG")
+    for node, name in ((review.volume, "ct.nrrd"), (review.contrast, "ct2.nrrd"), (review.node, "contours.seg.nrrd")):
         node.AddDefaultStorageNode()
         node.GetStorageNode().SetFileName(str(tmp_path / name))
         assert node.GetStorageNode().WriteData(node)
@@ -133,6 +134,8 @@ def test_review_goes_on_where_it_was_when_the_scene_is_opened_again(review: Revi
     assert review.names() == list(review.contours.names)
     assert [review.cell(name, 2) for name in ("BrainStem", "GTVp")] == ["done", "not started"]
     assert review.cell("Chiasm", 3).startswith("Asked for but not found")
+    assert review.ui.exportFormatComboBox.property("currentText") == "DICOM SEG"
+    assert review.ui.contrastButton.property("enabled")
     review.check_again()
     assert review.desktop.dialogs == []
 
@@ -172,3 +175,10 @@ def test_contours_edited_while_they_are_read_are_not_taken(review: Review) -> No
     slicer.util.updateSegmentBinaryLabelmapFromArray(0 * array, review.node, "Mandible_L", review.volume)
     with pytest.raises(InputError, match="edited while they were read"):
         held.contours(review.series.geometry, review.series.shape)
+
+
+def test_unexpected_fault_beside_the_window_is_told(review: Review) -> None:
+    job, told = review.widget._review._job, []
+    job.start(lambda progress: {}["nothing"], told.append, told.append)
+    review.desktop.wait(lambda: told)
+    assert "unexpected fault (KeyError: 'nothing')" in str(told[0]) and not job.running

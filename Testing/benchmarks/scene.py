@@ -23,6 +23,7 @@ from segrap.contour_files.slicer_segments import index_to_ras
 from segrap.contours import Contours, Provenance
 from segrap.geometry import Geometry
 from segrap.scene.segmentation import contours_from_segmentation, empty_segmentation, fill_segmentation
+from segrap.scene.surfaces import hold_labels, make_surfaces
 
 SHAPE = (130, 1024, 1024)
 GEOMETRY = Geometry((0.54, 0.54, 3.0))
@@ -87,6 +88,10 @@ def main() -> None:
         "read contours back from the node (segrap.scene)",
         lambda: contours_from_segmentation(node, contours.geometry, contours.shape),
     )
+    converters = slicer.vtkSegmentationConverterFactory.GetInstance()
+    converters.RegisterConverterRule(slicer.vtkBinaryLabelmapToClosedSurfaceConversionRule())
+    measure("surfaces of all structures (segrap.scene)", lambda: make_surfaces(hold_labels(node)), repeats=1)
+    measure("surfaces of all structures (Slicer)", node.CreateClosedSurfaceRepresentation, repeats=1)
     measure("remove all segments (segrap.scene)", lambda: empty_segmentation(node), repeats=1)
     fill_segmentation(node, contours)
     measure("remove all segments (Slicer)", node.GetSegmentation().RemoveAllSegments, repeats=1)

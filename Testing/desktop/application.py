@@ -26,6 +26,9 @@ from PySide6 import QtCore, QtWidgets
 
 from desktop import names, parameters, widgets
 
+MARGIN = 3
+"""Pixels of a picture around what it shows."""
+
 MODULES = Path(__file__).resolve().parent.parent.parent / "SegRapSlicer"
 
 
@@ -270,10 +273,17 @@ class Desktop:
             timer.stop()
             result[0] = max(gaps) / 1000
 
-    def screenshot(self, widget: Any, path: Path) -> None:
-        """A picture of a module's panel."""
-        self.app.processEvents()
-        assert widget.parent.grab().save(str(path))
+    def screenshot(self, widget: Any, path: Path, *names: str) -> None:
+        """A picture of a module's panel, or of that part of it in which the named widgets lie."""
+        for _round in range(5):  # a label that wraps gets its height only after its neighbours have theirs
+            self.app.processEvents()
+        part = QtCore.QRect()
+        for name in names:
+            shown = getattr(widget.ui, name)
+            part |= QtCore.QRect(shown.mapTo(widget.parent, QtCore.QPoint(0, 0)), shown.size())
+        whole = widget.parent.rect()
+        part = part.adjusted(-MARGIN, -MARGIN, MARGIN, MARGIN) & whole if names else whole
+        assert widget.parent.grab(part).save(str(path))
 
 
 class SampleDataLogic:

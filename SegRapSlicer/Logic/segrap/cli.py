@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from segrap.ct.pair import CTPair
     from segrap.progress import ProgressCallback
 
-FORMATS = ("seg.nrrd", "rtstruct", "segrap", "nifti")
+FORMATS = ("seg.nrrd", "rtstruct", "dicom-seg", "segrap", "nifti")
 
 output_folder = click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
 

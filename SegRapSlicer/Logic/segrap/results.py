@@ -17,21 +17,22 @@ def write_results(
     """Write contours into the folder `output`, with structures.csv and report.html; by default seg.nrrd, and RTSTRUCT
     where the input was DICOM.
 
-    formats: of "seg.nrrd" (Slicer segmentation), "rtstruct" (DICOM), "segrap" (the challenge's 4-D .mha), "nifti" (one
-    file per structure).
+    formats: of "seg.nrrd" (Slicer segmentation), "rtstruct", "dicom-seg", "segrap" (the challenge's 4-D .mha), "nifti"
+    (one file per structure).
     Returns the files written and remarks for the user (what was not found).
-    Raises UsageError (an RTSTRUCT of what was no DICOM), OutputError; then nothing of it is in `output`.
+    Raises UsageError (DICOM of what was no DICOM), OutputError; then nothing of it is in `output`.
     """
     from segrap.contour_files.formats import write_challenge_mha, write_nifti_folder, write_structures_csv
     from segrap.contour_files.seg_nrrd import write_seg_nrrd
+    from segrap.dicom_seg import write_dicom_seg
     from segrap.evaluation.report import write_report
     from segrap.quality import check
     from segrap.rtstruct.write import write_rtstruct
 
     series = pair.non_contrast_series
     chosen = formats or ("seg.nrrd", *(("rtstruct",) if series else ()))
-    if "rtstruct" in chosen and not series:
-        raise UsageError("An RTSTRUCT needs the CT's DICOM files: give the DICOM folder instead of an image file.")
+    if not series and {"rtstruct", "dicom-seg"} & set(chosen):
+        raise UsageError("RTSTRUCT and DICOM SEG need the CT's files: give the DICOM folder instead of an image file.")
     findings = check(contours, pair.non_contrast)
     empty = [name for name in contours.names if contours.is_empty(name)]
     remarks = [f"Not found by the model: {', '.join(empty)}."] if empty else []
@@ -43,6 +44,11 @@ def write_results(
                 remarks.append("There is no RTSTRUCT, because no structure was found.")
             else:
                 remarks += write_rtstruct(contours, series, folder / "RTSTRUCT.dcm").warnings
+        if "dicom-seg" in chosen and series:
+            if len(empty) == len(contours.names):
+                remarks.append("There is no DICOM SEG, because no structure was found.")
+            else:
+                write_dicom_seg(contours, series, folder / "SEG.dcm")
         if "segrap" in chosen:
             write_challenge_mha(contours, folder)
         if "nifti" in chosen:
