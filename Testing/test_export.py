@@ -113,6 +113,18 @@ def test_dicom_goes_into_the_database_beside_the_ct(review: Review, tmp_path: Pa
     review.choose("Format", RTSTRUCT)
 
 
+def test_what_was_meant_for_the_database_and_failed_leaves_nothing(
+    review: Review, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark_all_done(review.node)
+    review.choose("Place", "Slicer's DICOM database")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with full_disk(tmp_path) as disk:
+        assert "disk is full" in review.export(disk)
+        assert [path.name for path in disk.iterdir()] == ["filler"]
+    review.choose("Place", "A folder")
+
+
 def test_database_that_does_not_take_the_file_is_told(
     review: Review, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,3 +217,9 @@ def test_without_contours_nothing_can_be_reviewed_or_exported(review: Review) ->
     assert review.names() == []
     assert not review.ui.exportButton.property("enabled")
     assert review.ui.exportButton.property("toolTip") == "There are no contours to export yet."
+
+
+def test_the_modules_own_test_of_surfaces_edits_and_files_passes(review: Review) -> None:
+    from SegRapSlicerLib.self_test import SegRapSlicerTest
+
+    SegRapSlicerTest("test_contours_are_shown_edited_and_delivered").debug()

@@ -20,6 +20,7 @@ from segrap.progress import Progress, ProgressCallback
 from segrap.scene.review import DONE, review_rows, review_tags
 from segrap.scene.segmentation import hold_segments
 from segrap.scene.volumes import grid_of_volume
+from segrap.writing import cannot_write
 from SegRapSlicerLib.dicom_database import add_file, instance_folder
 from SegRapSlicerLib.side_job import SideJob
 
@@ -171,32 +172,34 @@ class Export:
             raise InputError(_("The CT of these contours is not in the scene any more. Load it again."))
         else:
             grid = grid_of_volume(volume)
-        folder = Path(tempfile.mkdtemp(prefix="segrap-export-") if into_database else self._directory)
+        directory = None if into_database else Path(self._ui.exportDirectoryButton.directory)
 
         def work(progress: ProgressCallback) -> tuple[Delivery, tuple[str, ...]]:
             progress(Progress(_("Reading the contours"), 0.0))
             series = _series(*folder_and_uid) if kind in REFER_TO_DICOM else None
             contours = segments.contours(*((series.geometry, series.shape) if series else grid))
-            delivery = deliver(
-                contours,
-                folder,
-                kind,
-                series=series,
-                structures=wanted,
-                names=names,
-                review=tags,
-                progress=progress,
-            )
+            folder = directory or _temporary_folder()
+            try:
+                delivery = deliver(
+                    contours,
+                    folder,
+                    kind,
+                    series=series,
+                    structures=wanted,
+                    names=names,
+                    review=tags,
+                    progress=progress,
+                )
+            except BaseException:
+                if not directory:
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
             return delivery, contours.left_out
 
         def done(result: tuple[Delivery, tuple[str, ...]]) -> None:
             self._delivered(*result, into_database)
 
         self._job.start(work, done, self._failed)
-
-    @property
-    def _directory(self) -> str:
-        return str(self._ui.exportDirectoryButton.directory)
 
     def _delivered(self, delivery: Delivery, left_out: tuple[str, ...], into_database: bool) -> None:
         place = str(delivery.path)
@@ -258,6 +261,13 @@ class Choice:
     def _on_changed(self, *_ignored: Any) -> None:
         if not self._showing:
             self._told()
+
+
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="segrap-export-"))
+    except OSError as error:
+        raise cannot_write(Path(tempfile.gettempdir()), error) from error
 
 
 def _series(folder: Path, uid: str) -> CTSeries:

@@ -48,6 +48,7 @@ class ReviewTable(VTKObservationMixin):
         self._rows: list[ReviewRow] = []
         self._refusal = ""
         self._showing = False
+        self._refresh_is_due = False
         self._job = SideJob(self._show_progress)
         self.editing = Editing(ui)
         self._table.setHorizontalHeaderLabels([_("Structure"), _("Volume (cc)"), _("Status"), _("Look at")])
@@ -89,6 +90,7 @@ class ReviewTable(VTKObservationMixin):
 
     def refresh(self) -> None:
         """Bring the rows up to date; the selection stays."""
+        self._refresh_is_due = False
         self._rows = review_rows(self._node) if self._node else []
         self._showing = True
         self._table.rowCount = len(self._rows)
@@ -251,7 +253,10 @@ class ReviewTable(VTKObservationMixin):
         self._ui.editButton.enabled = len(rows) == 1
 
     def _on_changed(self, caller: Any = None, event: Any = None) -> None:
-        qt.QTimer.singleShot(0, self.refresh)
+        # One edit or check changes many segments: look once, when all of it is done.
+        if not self._refresh_is_due:
+            self._refresh_is_due = True
+            qt.QTimer.singleShot(0, self.refresh)
 
     def _shortcut(self, key: str, slot: Callable[[], None]) -> Any:
         shortcut = qt.QShortcut(qt.QKeySequence(key), self._table)
