@@ -30,6 +30,12 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def library_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests neither see nor change what the person who runs them has installed and converted."""
+    os.environ["SEGRAP_MODELS"] = str(tmp_path_factory.mktemp("library"))
+
+
 def run_segrap(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the `segrap` command as a person would, in a process of its own."""
     command = [sys.executable, "-m", "segrap", *map(str, arguments)]

@@ -16,7 +16,7 @@ from nnunet_folders import plain_architecture, randomise, write_model_folder
 from scipy import ndimage
 
 from segrap.engine import segment
-from segrap.engine.backends import Head, TorchBackend
+from segrap.engine.backends import Backend, Head, Networks
 from segrap.engine.prepare import NetworkInput, plan_frame
 from segrap.engine.resampling import axis_map, separate_axis, taps
 from segrap.engine.stream import FeatureRing, LayerPainter
@@ -44,7 +44,11 @@ def images() -> list[np.ndarray]:
 
 
 def run(model: Model, images: list[np.ndarray], **settings: object) -> np.ndarray:
-    return segment(model, images, SPACING, model.output_plan(), "cpu", **settings)
+    return segment(model, images, SPACING, model.output_plan(), "cpu", **settings).layers
+
+
+def torch_backend(model: Model, **settings: object) -> Backend:
+    return Networks(openvino=False).open(model, "cpu", **settings).backend
 
 
 # Streaming gives what whole volumes give
@@ -156,9 +160,8 @@ def test_one_label_is_painted_into_every_layer_of_the_table(model: Model, images
 def test_features_are_accumulated_where_they_are_fewer_and_give_the_same_scores(tmp_path: Path) -> None:
     model = read_model(write_model_folder(tmp_path, folds=("0", "1"), mirror_axes=(1, 2)))
     patch = np.random.default_rng(0).normal(size=(2, 8, 24, 32)).astype(np.float32)
-    in_features = TorchBackend(model, CPU, in_feature_space=True)
-    in_scores = TorchBackend(model, CPU, in_feature_space=False)
-    assert (in_features.channels, in_scores.channels, TorchBackend(model, CPU).channels) == (12, 3, 3)
+    in_features, in_scores, chosen = (torch_backend(model, maps=maps) for maps in ("features", "scores", None))
+    assert (in_features.channels, in_scores.channels, chosen.channels) == (12, 3, 3)
     scores = in_features.head.scores(in_features.features(patch).flatten(1)).t().reshape(3, 8, 24, 32)
     assert torch.allclose(scores, in_scores.features(patch), atol=1e-4)
 
@@ -166,7 +169,7 @@ def test_features_are_accumulated_where_they_are_fewer_and_give_the_same_scores(
 def test_mirroring_is_done_only_along_the_axes_that_the_model_allows(tmp_path: Path) -> None:
     model = read_model(write_model_folder(tmp_path, mirror_axes=(2,)))
     patch = np.random.default_rng(0).normal(size=(2, 8, 24, 32)).astype(np.float32)
-    plain, mirrored = (TorchBackend(model, CPU, mirror=mirror) for mirror in (False, True))
+    plain, mirrored = (torch_backend(model, mirror=mirror) for mirror in (False, True))
     both = [plain.features(patch), plain.features(patch[..., ::-1].copy()).flip(3)]
     assert torch.allclose(mirrored.features(patch), torch.stack(both).mean(0), atol=1e-5)
 

@@ -128,7 +128,7 @@ def agreement(peer: Path, name: str, *, skip_air: bool) -> float:
     model = read_model(peer / name)
     plan = model.output_plan()
     images = case["images"].astype(np.int16)
-    layers = engine.segment(model, list(images), case["spacing"], plan, "cpu", skip_air=skip_air)
+    layers = engine.segment(model, list(images), case["spacing"], plan, "cpu", skip_air=skip_air).layers
     equal = (layers == plan.table[:, labels]).all(axis=0)
     return float(equal[(images > -500).any(axis=0)].mean() if skip_air else equal.mean())
 

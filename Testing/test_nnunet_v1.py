@@ -134,7 +134,7 @@ def test_every_voxel_is_labelled_as_by_nnunet_v1(peer: Path, tmp_path: Path, one
     case, labels = np.load(peer / f"{one['name']}.npz"), np.load(peer / f"{one['name']}.npy")
     assert len(np.unique(labels)) > 2, "a comparison of empty label maps would prove nothing"
     plan = model.output_plan()
-    layers = engine.segment(model, list(case["images"]), case["spacing"], plan, "cpu", skip_air=False)
+    layers = engine.segment(model, list(case["images"]), case["spacing"], plan, "cpu", skip_air=False).layers
     different = (layers != plan.table[:, labels]).any(axis=0)
     assert different.sum() == 0
 

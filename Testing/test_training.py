@@ -47,7 +47,7 @@ def test_trained_folder_is_a_model_that_finds_what_it_learned(case: TrainingCase
     assert (model.name, model.intended_use, model.structures) == ("Tiny", "demonstration", ("BrainStem", "SpinalCord"))
     hu = np.array([-1000, 0, 500])[case.labels].astype(np.int16)
     plan = model.output_plan()
-    layers = segment(model, [hu], (3.0, 3.0, 3.0), plan)
+    layers = segment(model, [hu], (3.0, 3.0, 3.0), plan).layers
     layer, value = plan.placement["SpinalCord"]
     found, true = layers[layer] == value, case.labels == 2
     assert 2 * np.count_nonzero(found & true) / (np.count_nonzero(found) + np.count_nonzero(true)) > 0.7

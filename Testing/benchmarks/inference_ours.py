@@ -33,10 +33,10 @@ def main(job: dict) -> None:
 
     begin, cpu = time.perf_counter(), sum(os.times()[:4])
     model = read_model(job["model"])
-    layers = segrap.engine.segment(model, images, job["spacing_mm"], model.output_plan(), "cpu", **job["options"])
+    found = segrap.engine.segment(model, images, job["spacing_mm"], model.output_plan(), "cpu", **job["options"])
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": sum(os.times()[:4]) - cpu}
 
-    np.save(job["out"], layers)
+    np.save(job["out"], found.layers)
     Path(job["answer"]).write_text(json.dumps(took))
 
 

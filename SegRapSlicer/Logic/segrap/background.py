@@ -98,6 +98,7 @@ class BackgroundContouring:
         structures: Sequence[str] | None = None,
         device: str = "auto",
         allow_demo_model: bool = False,
+        quick: bool = False,
     ) -> None:
         """Begin a job; see `segrap.composition.compose` and `choose_models` for what the words mean.
 
@@ -125,6 +126,7 @@ class BackgroundContouring:
             "structures": None if structures is None else list(structures),
             "device": device,
             "allow_demo_model": allow_demo_model,
+            "quick": quick,
             "contrast": None,
         }
         self._worker.hand_over(request, self._scans)

@@ -54,7 +54,8 @@ def main() -> None:
     help="An installed model, or a model folder. Several times: each structure from the first that contours it.",
 )
 @click.option("--structures", metavar="NAMES", help="SegRap names with commas between them, or OARs, GTVs, all.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--quick", is_flag=True, help="Compute in bfloat16 where the CPU can: faster, borders may differ.")
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="May be given several times.")
 @click.option("--allow-demo-model", is_flag=True, help="Let a demonstration model run on a real scan.")
 @as_json
@@ -65,6 +66,7 @@ def contour(
     model_names: tuple[str, ...],
     structures: str | None,
     device: str,
+    quick: bool,
     formats: tuple[str, ...],
     allow_demo_model: bool,
     as_json: bool,
@@ -81,7 +83,8 @@ def contour(
     with progress_bar() as progress:
         progress(Progress("Reading the CT", 0.0))
         pair = load_pair(ncct, cect)
-        result = _contour_and_write(pair, model_names, output, progress, chosen, device, formats, allow_demo_model)
+        how = {"structures": chosen, "device": device, "allow_demo_model": allow_demo_model, "quick": quick}
+        result = _contour_and_write(pair, model_names, output, progress, formats, **how)
     _report(result, as_json)
 
 
@@ -113,17 +116,15 @@ def _contour_and_write(
     model_names: tuple[str, ...],
     output: Path,
     progress: ProgressCallback,
-    structures: tuple[str, ...] | None = None,
-    device: str = "auto",
     formats: tuple[str, ...] = (),
-    allow_demo_model: bool = False,
+    **how: Any,
 ) -> dict[str, Any]:
     from segrap.composition import choose_models, compose
     from segrap.progress import Progress
     from segrap.results import write_results
 
     models = choose_models(pair, model_names)
-    contours = compose(pair, models, structures, progress, device=device, allow_demo_model=allow_demo_model)
+    contours = compose(pair, models, progress=progress, **how)
     progress(Progress("Writing", 1.0))
     files, remarks = write_results(contours, pair, output, formats)
     return {

@@ -105,6 +105,7 @@ def _common_provenance(several: Sequence[Provenance]) -> Provenance:
         model_hash=f"sha256:{hashlib.sha256(hashes.encode()).hexdigest()}",
         intended_use=min((one.intended_use for one in several), key=uses.index),
         licence="; ".join(f"{one.model_name}: {one.licence}" for one in several),
+        engine="; ".join(_once(one.engine for one in several)),
         input_series_uids=_once(uid for one in several for uid in one.input_series_uids),
         remarks=_once(remark for one in several for remark in one.remarks),
     )

@@ -8,8 +8,9 @@ anything but made-up patients.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from segrap.midline import split_sides
 from segrap.models.folder import Model
 from segrap.progress import CancelCheck, Progress, ProgressCallback
 
+if TYPE_CHECKING:
+    from segrap.engine.backends import Networks
+
 
 def contour(
     pair: CTPair,
@@ -32,11 +36,15 @@ def contour(
     allow_demo_model: bool = False,
     progress: ProgressCallback | None = None,
     cancelled: CancelCheck | None = None,
+    *,
+    quick: bool = False,
+    networks: Networks | None = None,
 ) -> Contours:
     """Contour a CT pair (or one CT, if the model wants one).
 
-    structures: SegRap names, or None for all that the model contours. device: "auto", "cpu", "cuda" or "cuda:N".
+    structures: SegRap names, or None for all that the model contours. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     allow_demo_model: run a demonstration model on images that are not a made-up patient's.
+    quick: bfloat16 where the CPU can; the contours say so. networks: keeps the model ready for the next patient.
     progress is called from this thread; cancelled is asked at least once a second.
 
     Returns contours on the grid of the non-contrast CT, none of them reviewed by anybody.
@@ -57,7 +65,7 @@ def contour(
     order = AxisOrder.towards_lps(pair.non_contrast.geometry)
     spacing_zyx = order.turn(pair.non_contrast).geometry.spacing_mm[::-1]
     plan = model.output_plan(structures)
-    layers = segment(
+    segmentation = segment(
         model,
         [order.apply(image) for image in images],
         (spacing_zyx[0], spacing_zyx[1], spacing_zyx[2]),
@@ -65,13 +73,17 @@ def contour(
         device=device,
         progress=progress,
         cancelled=cancelled,
+        quick=quick,
+        networks=networks,
     )
+    layers = segmentation.layers
     split_sides(layers, plan.placement, plan.pairs, spacing_zyx)
+    origin = provenance(pair, model)
     contours = Contours.from_layers(
         np.ascontiguousarray(order.undo(layers)),
         pair.non_contrast.geometry,
         plan.placement,
-        provenance(pair, model),
+        replace(origin, engine=segmentation.engine, remarks=(*origin.remarks, *segmentation.remarks)),
     )
     return contours if structures is None or not plan.pairs else contours.subset(structures)
 

@@ -31,7 +31,8 @@ class Provenance:
     """Where contours come from. Written into every file that is made from them.
 
     model_name is "" for contours that no model of ours made (drawn, or read from a file that does not say).
-    model_hash: SHA-256 of the model's files. created: ISO 8601, UTC. software: "segrap x.y.z". input_series_uids: of
+    model_hash: SHA-256 of the model's files. created: ISO 8601, UTC. software: "segrap x.y.z". engine: what ran
+    the network, with its precision, for example "torch 2.13.0 on CPU, float32". input_series_uids: of
     the CT series, empty where the input was no DICOM. remarks: sentences for the reader (what was done to the inputs).
     """
 
@@ -42,6 +43,7 @@ class Provenance:
     licence: str = ""
     created: str = ""
     software: str = ""
+    engine: str = ""
     input_series_uids: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 

@@ -6,7 +6,8 @@ about a patient reaches this process. `segrap.background` is the caller's side o
 
 Requests:
     {"request": "contour", "job": 1, "folder": PATH, "non_contrast": VOLUME, "contrast": VOLUME or null,
-     "models": [NAME_OR_FOLDER, ...], "structures": [NAME, ...] or null, "device": "auto", "allow_demo_model": false}
+     "models": [NAME_OR_FOLDER, ...], "structures": [NAME, ...] or null, "device": "auto", "allow_demo_model": false,
+     "quick": false}
         models: the best first; none for what suits best
         VOLUME: {"name": what messages call it, "file": NAME.npy in the folder, (z, y, x) Hounsfield units,
                  "spacing_mm", "origin_mm", "direction": as in segrap.geometry.Geometry}
@@ -24,7 +25,7 @@ Replies:
 
 Every contour request gets progress and then one result or error. A request while a job is running is refused with a
 UsageError. When stdin ends, the caller is gone: the job's folder is removed and the process ends at once. The process
-stays between jobs, with torch loaded.
+stays between jobs, with torch loaded and the last model ready.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ import threading
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -47,6 +48,9 @@ from segrap.errors import Cancelled, ResourceError, SegRapError
 from segrap.geometry import Geometry
 from segrap.image import Image
 from segrap.progress import Progress
+
+if TYPE_CHECKING:
+    from segrap.engine.backends import Networks
 
 LAYERS_FILE = "layers.npy"
 
@@ -61,6 +65,7 @@ class Worker:
         self._cancelled = threading.Event()
         self._running: dict[str, Any] | None = None
         self._writing = threading.Lock()
+        self._networks: Networks | None = None
 
     def run(self) -> None:
         """Work until the caller says quit or is gone."""
@@ -108,6 +113,7 @@ class Worker:
         self._progress(request, Progress("Starting", 0.0))
         from segrap.composition import channels, choose_models, compose
         from segrap.ct.pair import pair_images
+        from segrap.engine.backends import Networks
         from segrap.quality import check
 
         folder = Path(request["folder"])
@@ -118,6 +124,7 @@ class Worker:
         pair = pair_images(images[0], images[1] if len(images) > 1 else None, names)
         self._progress(request, Progress("Reading the model", 0.0))
         models = choose_models(pair, request["models"])
+        self._networks = self._networks or Networks()
         contours = compose(
             pair,
             models,
@@ -126,6 +133,8 @@ class Worker:
             self._cancelled.is_set,
             device=request["device"],
             allow_demo_model=request["allow_demo_model"],
+            quick=request["quick"],
+            networks=self._networks,
         )
         self._progress(request, Progress("Checking the contours", 1.0))
         findings = check(contours, pair.non_contrast)

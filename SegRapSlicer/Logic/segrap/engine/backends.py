@@ -1,24 +1,33 @@
-"""Running the network on one tile: on the CPU or a CUDA GPU with torch.
+"""Running the networks on one patch, and what makes them run: torch on the CPU, CUDA or MPS, or OpenVINO on the CPU.
 
 A backend turns a patch into `channels` maps at the patch's resolution, and has a `Head` that turns those into class
 scores, voxel by voxel. Because the head is linear, whatever is linear afterwards (mirroring means, the weighted sum
 over tiles, interpolation, the mean over folds) may be done on the maps, which are fewer than the classes, and the head
-is applied once per voxel at the end. Where the classes are fewer, the maps are the class scores and the head is empty.
+is applied once per voxel at the end. Where the classes are fewer, the maps are the class scores and the head is empty;
+so it is for models of nnU-Net v1, whose class probabilities are averaged.
+
+`Networks` chooses: OpenVINO on the CPU where it is installed, else torch. Whatever is not torch's float32 on the CPU
+must first agree with it on one patch (`self_test`); what does not is not used, and the remarks say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
-from typing import Any, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from segrap.engine.openvino_runner import openvino_runners
+from segrap.engine.runners import FoldRunner, Maps, NotUsable, Stop, TorchRunner, cpu_has_bfloat16
+from segrap.engine.self_test import check_against_torch
 from segrap.errors import ResourceError
 from segrap.models.folder import Model
-from segrap.models.network import UNet
+
+CPU = torch.device("cpu")
+WORTH_CONVERTING = 10_000_000  # voxels to run: for fewer, a conversion (5 s) takes longer than it saves
 
 
 class Head:
@@ -35,88 +44,169 @@ class Head:
         return torch.addmm(self.bias, features.t(), self.weight.t())
 
 
-class Backend(Protocol):
-    """What the stream needs of whatever runs the network."""
+class Backend:
+    """The networks of a model's folds, ready to run on patches.
 
-    device: torch.device
-    channels: int
-    head: Head
-
-    def features(self, patch: np.ndarray) -> torch.Tensor:
-        """(channel, z, y, x) float32 patch to (channels, z, y, x) float32 maps on `device`."""
-
-
-class TorchBackend:
-    """The networks of a model's folds in torch. float32 on the CPU; on CUDA float16 autocast, as nnU-Net runs there.
-
-    mirror: average over all flips along the model's mirror axes.
-    in_feature_space: None chooses the smaller of features and class scores. Models of nnU-Net v1 have their class
-        probabilities averaged, which is not linear in the features: their maps are probabilities.
-    check: called before every layer, so that even a slow tile can be stopped at once; raises Cancelled.
+    name: what runs them, in words. device: where maps and head lie. channels: how many maps there are.
+    stop: what a job puts its own check into, so that even a slow tile can be stopped at once.
     """
 
     def __init__(
         self,
         model: Model,
+        runners: Sequence[FoldRunner],
+        maps: Maps,
+        head: Head,
+        name: str,
         device: torch.device,
+        stop: Stop,
         *,
-        mirror: bool = True,
-        in_feature_space: bool | None = None,
-        check: Callable[[], None] | None = None,
+        mirror: bool,
     ) -> None:
-        self.device = device
-        self._networks = [network.to(device) for network in model.load_networks()]
+        self.name, self.device, self.head, self.stop = name, device, head, stop
+        self._runners, self._maps = runners, maps
         axes = [axis + 2 for axis in model.mirror_axes] if mirror else []
         self._flips = [flip for count in range(1, len(axes) + 1) for flip in combinations(axes, count)]
-        heads = [network.head for network in self._networks]
-        features, classes = sum(head.in_channels for head in heads), heads[0].out_channels
-        self._probabilities = model.of_nnunet_v1
-        self._in_feature_space = features <= classes if in_feature_space is None else in_feature_space
-        self._in_feature_space &= not self._probabilities
-        self.channels = features if self._in_feature_space else classes
-        self.head = Head(None, None)
-        if self._in_feature_space:
-            weight = torch.cat([head.weight.flatten(1) for head in heads], dim=1) / len(heads)
-            bias = torch.stack([head.bias for head in heads]).mean(0)
-            self.head = Head(weight, bias)
-        if check is not None:
-            for module in (module for network in self._networks for module in network.modules()):
-                if isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
-                    module.register_forward_pre_hook(lambda module, inputs: check())
+        weight = head.weight
+        self.channels = model.labels.score_channels if weight is None else weight.shape[1]
 
     def features(self, patch: np.ndarray) -> torch.Tensor:
-        """See Backend."""
+        """(channel, z, y, x) float32 patch to (channels, z, y, x) float32 maps on `device`."""
         x = torch.from_numpy(patch)[None].to(self.device)
-        with torch.inference_mode(), self._precision():
-            maps = [self._mean_over_flips(network, x) for network in self._networks]
-            return torch.cat(maps) if self._in_feature_space else torch.stack(maps).mean(0)
+        with torch.inference_mode():
+            maps = [self._mean_over_flips(runner, x) for runner in self._runners]
+            return torch.cat(maps) if self._maps == "features" else torch.stack(maps).mean(0)
 
-    def _mean_over_flips(self, network: UNet, x: torch.Tensor) -> torch.Tensor:
-        def run(x: torch.Tensor) -> torch.Tensor:
-            if self._in_feature_space:
-                return network.features(x)
-            return network(x).float().softmax(1) if self._probabilities else network(x)
-
-        total = run(x)[0].float()
+    def _mean_over_flips(self, runner: FoldRunner, x: torch.Tensor) -> torch.Tensor:
+        total = runner(x)
         for flip in self._flips:
-            total += torch.flip(run(torch.flip(x, flip)), flip)[0].float()
+            total += torch.flip(runner(torch.flip(x, flip)), [axis - 1 for axis in flip])
         return total / (len(self._flips) + 1)
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self.device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.float16)
-        return nullcontext()
+
+class Opened(NamedTuple):
+    """A backend, and what the person should know of how it was chosen."""
+
+    backend: Backend
+    remarks: tuple[str, ...]
+
+
+class Networks:
+    """Opens backends and keeps the last one, so that the next patient with the same model need not wait for it.
+
+    openvino: False keeps to torch.
+    """
+
+    def __init__(self, openvino: bool = True) -> None:
+        self._openvino = openvino
+        self._key: tuple | None = None
+        self._kept: Opened | None = None
+
+    def open(
+        self,
+        model: Model,
+        device: str,
+        *,
+        mirror: bool = True,
+        quick: bool = False,
+        maps: Maps | None = None,
+        patches: int | None = None,
+        check: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda words: None,
+    ) -> Opened:
+        """Make a model ready to run.
+
+        device: auto, cpu, cuda, cuda:N or mps. mirror: average over all flips along the model's mirror axes.
+        quick: bfloat16 where the CPU has it (GPUs run in float16 anyway, as nnU-Net's do).
+        maps: None chooses the fewer of features and class scores. patches: how many will be run, if that is known:
+        a model is not converted for a few small ones.
+        check: raises Cancelled when the job is to end. say: told what takes long.
+        Raises ModelError (damaged weights), ResourceError (no such device), Cancelled.
+        """
+        chosen = choose_device(device)
+        key = (model.hash, model.folds, str(chosen), mirror, quick, maps)
+        if self._kept is None or key != self._key:
+            self._key, self._kept = None, None  # two models need not lie in memory at once
+            convert = patches is None or patches * np.prod(model.patch_size) >= WORTH_CONVERTING
+            self._kept = _open(model, chosen, mirror, quick, maps, self._openvino, bool(convert), check, say)
+            self._key = key
+        self._kept.backend.stop.check = check
+        return self._kept
+
+
+def _open(
+    model: Model,
+    device: torch.device,
+    mirror: bool,
+    quick: bool,
+    maps: Maps | None,
+    openvino: bool,
+    convert: bool,
+    check: Callable[[], None],
+    say: Callable[[str], None],
+) -> Opened:
+    networks = model.load_networks()
+    heads = [network.head for network in networks]
+    features, classes = sum(head.in_channels for head in heads), heads[0].out_channels
+    if model.of_nnunet_v1:
+        maps = "probabilities"  # v1 averages those, and they are not linear in the features
+    maps = maps or ("features" if features <= classes else "scores")
+    stop = Stop(check)
+    remarks: list[str] = []
+    halves = quick and cpu_has_bfloat16()
+    if quick and device.type == "cpu" and not halves:
+        remarks.append("This CPU does not compute in bfloat16, so --quick changed nothing: float32 was used.")
+    if halves and device.type == "cpu":
+        remarks.append("Computed in bfloat16 (--quick): contours may differ from those of float32 at their borders.")
+
+    def torch_runners(where: torch.device, half: bool) -> tuple[list[FoldRunner], str]:
+        runners = [TorchRunner(network, maps, where, half, stop) for network in networks]
+        return list(runners), runners[0].name
+
+    ways: list[Callable[[], tuple[list[FoldRunner], str]]] = []
+    if device.type == "cpu":
+        if openvino:
+            ways.append(lambda: openvino_runners(model, maps, halves, convert, stop, say))
+        if halves:
+            ways.append(lambda: torch_runners(CPU, True))
+    else:
+        ways.append(lambda: torch_runners(device, True))
+    where = device
+    for way in ways:
+        try:
+            runners, name = way()
+            say(f"Testing {name}")
+            check_against_torch(model, networks, runners, maps, name, where)
+            break
+        except NotUsable as reason:
+            if str(reason):
+                remarks.append(str(reason))
+            networks = model.load_networks() if where != CPU else networks  # they may have gone to the GPU
+    else:
+        where = CPU
+        runners, name = torch_runners(CPU, False)
+    head = Head(None, None)
+    if maps == "features":
+        weight = torch.cat([head.weight.flatten(1) for head in heads], dim=1) / len(heads)
+        bias = torch.stack([head.bias for head in heads if head.bias is not None]).mean(0)
+        head = Head(weight.to(where), bias.to(where))
+    return Opened(Backend(model, runners, maps, head, name, where, stop, mirror=mirror), tuple(remarks))
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` (CUDA if there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
+    """`auto` (CUDA if there is one, else Apple's MPS, else the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises ResourceError when there is no such device.
     """
+    has_mps = torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    if name == "cpu" or (name == "mps" and has_mps):
+        return torch.device(name)
+    if name == "mps":
+        raise ResourceError(
+            "The device mps was asked for, but there is no Apple GPU here. Choose --device auto or cpu."
+        )
     kind, _, number = name.partition(":")
     if kind == "cuda" and (number.isdigit() or not number):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -126,7 +216,7 @@ def choose_device(name: str) -> torch.device:
             f"The device {name} was asked for, but torch {torch.__version__} sees {count} CUDA devices here. "
             "Choose --device auto or cpu."
         )
-    raise ResourceError(f"There is no device {name!r}. Choose auto, cpu, cuda or cuda:N.")
+    raise ResourceError(f"There is no device {name!r}. Choose auto, cpu, cuda, cuda:N or mps.")
 
 
 @contextmanager

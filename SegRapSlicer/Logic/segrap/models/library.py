@@ -58,6 +58,11 @@ def user_folder() -> Path:
     return Path(chosen) if chosen else _data_folder() / "SegRapSlicer" / "models"
 
 
+def conversions_folder(model_hash: str) -> Path:
+    """Where what is made of a model for this computer is kept (the folder need not exist). It can be deleted freely."""
+    return user_folder() / ".converted" / model_hash.removeprefix("sha256:")[:32]
+
+
 def _data_folder() -> Path:
     """Where the programs of this user keep their data."""
     if sys.platform == "win32":
