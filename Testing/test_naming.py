@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from conftest import run_segrap
+from rtstruct_cases import SHAPE, contours_of, small_series
 
 from segrap import anatomy
 from segrap.errors import InputError
 from segrap.naming import names_of, read_names
+from segrap.rtstruct.write import write_rtstruct
 
 
 def template(tmp_path: Path, entries: object) -> Path:
@@ -83,3 +86,13 @@ def test_terminal_writes_a_sites_names_and_refuses_a_faulty_template(tmp_path: P
     refused = run_segrap(*arguments)
     assert refused.returncode == 3 and "65 characters" in refused.stderr
     assert not output.exists()
+
+
+def test_exchanged_sides_are_told_under_a_sites_names_too(tmp_path: Path) -> None:
+    series = small_series(tmp_path / "ct")
+    masks = {name: np.zeros(SHAPE, dtype=bool) for name in ("Eye_L", "Eye_R")}
+    masks["Eye_L"][4:8, 10:20, 5:15] = True  # in a patient who lies head first, columns run from right to left
+    masks["Eye_R"][4:8, 10:20, 35:45] = True
+    names = {"Eye_L": "Auge li", "Eye_R": "Auge re"}
+    report = write_rtstruct(contours_of(masks, series), series, tmp_path / "RTSTRUCT.dcm", names=names)
+    assert [warning for warning in report.warnings if "left and right are exchanged" in warning]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from segrap import anatomy
 from segrap.ct.dicom_series import CTSeries
 from segrap.rtstruct.contents import Contents, Roi, read_contents
 from segrap.rtstruct.crossings import self_crossing
@@ -149,11 +150,15 @@ def _rois_together(contents: Contents) -> Iterator[Finding]:
             yield _warning(sequence, f"it has no item for ROI {number}.")
 
 
-def exchanged_sides(contents: Contents) -> Iterator[Finding]:
-    """Pairs of structures known here whose left one does not lie on the patient's left of the right one (larger x)."""
+def exchanged_sides(contents: Contents, names: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """Pairs of structures known here whose left one does not lie on the patient's left of the right one (larger x).
+
+    names: {structure: ROI name} for names that are neither SegRap's nor TG-263's.
+    """
+    called = {name.casefold(): anatomy.structure(structure) for structure, name in (names or {}).items()}
     means: dict[tuple[str, str], float] = {}
     for roi in contents.rois:
-        structure = known_structure(roi.name)
+        structure = called.get(roi.name.casefold()) or known_structure(roi.name)
         if structure is not None and structure.laterality and len(roi.points_mm):
             means[structure.name[:-2], structure.laterality] = float(roi.points_mm[:, 0].mean())
     for pair, side in means:

@@ -5,7 +5,7 @@ Nothing that is left behind has not been read back: the file gives exactly the m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ def write_rtstruct(
             progress(Progress("Reading the file back", 0.8))
         contents = read_contents(temporary)
         _check_masks(contents, contours, series, planes, written)
-        warnings = _check_file(contents, series)
+        warnings = _check_file(contents, series, roi_names)
     return WriteReport(written, empty, warnings)
 
 
@@ -123,7 +123,7 @@ def _check_masks(
             )
 
 
-def _check_file(contents: Contents, series: CTSeries) -> tuple[str, ...]:
+def _check_file(contents: Contents, series: CTSeries, names: Mapping[str, str]) -> tuple[str, ...]:
     found = findings(contents, series)
     errors = [f"{finding.where}: {finding.what}" for finding in found if finding.severity == "error"]
     if errors:
@@ -132,7 +132,7 @@ def _check_file(contents: Contents, series: CTSeries) -> tuple[str, ...]:
             "This is a defect of SegRapSlicer; please report it."
         )
     # Exchanged sides are no fault of the file: it shows the contours as they are.
-    return tuple(f"{finding.where}: {finding.what}" for finding in (*found, *exchanged_sides(contents)))
+    return tuple(f"{finding.where}: {finding.what}" for finding in (*found, *exchanged_sides(contents, names)))
 
 
 def _roi_contour(
