@@ -29,6 +29,7 @@ if LOGIC_FOLDER not in sys.path:
     sys.path.insert(0, LOGIC_FOLDER)
 
 from SegRapSlicerLib.export import Export
+from SegRapSlicerLib.inputs import Inputs
 from SegRapSlicerLib.model_choice import ModelChoice, why_not
 from SegRapSlicerLib.panel import load_panel
 from SegRapSlicerLib.requirements import ensure_requirements
@@ -43,7 +44,7 @@ from segrap.errors import Cancelled, InputError, SegRapError
 from segrap.progress import Progress
 from segrap.scene.review import note_findings
 from segrap.scene.segmentation import fill_segmentation
-from segrap.scene.volumes import describe_pair, find_pair, image_of_volume, place_beside, series_uid
+from segrap.scene.volumes import describe_pair, image_of_volume, place_beside, series_uid
 
 POLL_MILLISECONDS = 50
 
@@ -109,7 +110,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
-        self.ui.swapButton.clicked.connect(self.onSwap)
+        self._inputs = Inputs(self.ui, self.show)
         self._models = ModelChoice(self.ui.modelComboBox, self.ui.modelLabel, self.onModelChosen)
         self._structures = StructuresList(self.ui, self.onStructuresSkipped)
         self._review = ReviewTable(self.ui)
@@ -123,6 +124,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The application closes or the module is reloaded: the background process ends with it."""
         self._timer.stop()
         self.setParameterNode(None)
+        self._inputs.close()
         self._review.close()
         self._export.close()
         self.removeObservers()
@@ -145,6 +147,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller=None, event=None):
         self.setParameterNode(None)
+        self._inputs.close()
         self._review.show(None)
         self._export.show(None, None)
         if self.logic.running:
@@ -175,13 +178,8 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def fillInputs(self):
         """Choose the CT pair of the scene where nothing is chosen yet."""
-        if not self._parameterNode or self.logic.running:
-            return
-        nonContrast, contrast = find_pair(slicer.mrmlScene)
-        if nonContrast and not self._parameterNode.nonContrast:
-            self._parameterNode.nonContrast = nonContrast
-        if contrast and not self._parameterNode.contrast and self._parameterNode.nonContrast == nonContrast:
-            self._parameterNode.contrast = contrast
+        if self._parameterNode and not self.logic.running:
+            self._inputs.fill(self._parameterNode)
 
     def show(self, caller=None, event=None):
         """Bring everything that the parameter node's own connections do not show up to date."""
@@ -190,14 +188,10 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node = self._parameterNode
         self._card = self._models.show(node.model)
         self._structures.show(self._card.structures if self._card else (), node.skippedStructures)
-        try:
-            self.ui.inputsLabel.text = describe_pair(node.nonContrast, node.contrast)
-            fault = why_not(self._card, node.contrast, self._structures.wanted)
-        except InputError as error:
-            self.ui.inputsLabel.text = fault = str(error)
+        fault = self._inputs.show(node, self.logic.running)
+        fault = fault or why_not(self._card, node.contrast, self._structures.wanted)
         self._review.show(node.segmentation)
         self._export.show(node.segmentation, node)
-        self.ui.swapButton.enabled = bool(node.contrast) and not self.logic.running
         self.ui.autoContourButton.enabled = self.logic.running or not fault
         self.ui.autoContourButton.toolTip = fault or _("Contour the ticked structures in a background process.")
 
@@ -206,11 +200,6 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onModelChosen(self, name):
         self._parameterNode.model = name
-
-    def onSwap(self):
-        nonContrast, contrast = self._parameterNode.nonContrast, self._parameterNode.contrast
-        self._parameterNode.nonContrast = contrast
-        self._parameterNode.contrast = nonContrast
 
     def onAutoContourOrCancel(self):
         if self.logic.running:

@@ -1,7 +1,8 @@
-"""Slicer's DICOM database: where a volume's files are, and new files put beside them."""
+"""Slicer's DICOM database: what it knows of a volume, where its files are, and new files put beside them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,31 @@ import ctk
 import slicer
 from slicer.i18n import tr as _
 
+from segrap.ct.dicom_series import names_agent
+from segrap.ct.pair import describes_contrast
 from segrap.errors import InputError, OutputError
+
+
+@dataclass(frozen=True)
+class ScanTags:
+    """What a volume's DICOM tags say, "" and None where they say nothing or the volume was no DICOM."""
+
+    states_contrast: bool | None
+    patient_id: str
+    frame_of_reference_uid: str
+
+
+def scan_tags(volume: Any) -> ScanTags:
+    """The tags of a volume's series; whether it is a contrast scan is told by its name too, as `find_pair` does."""
+    uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
+    database = slicer.dicomDatabase
+    known = bool(uids) and database is not None and database.isOpen
+    description, agent, patient, frame = (
+        str(database.instanceValue(uids[0], tag) or "").strip() if known else ""
+        for tag in ("0008,103e", "0018,0010", "0010,0020", "0020,0052")
+    )
+    described = describes_contrast(description or volume.GetName())
+    return ScanTags(described if described is not None else (names_agent(agent) or None), patient, frame)
 
 
 def instance_folder(volume: Any) -> tuple[Path, str]:

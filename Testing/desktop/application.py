@@ -144,6 +144,13 @@ class DicomDatabase:
     def fileForInstance(self, uid: str) -> str:
         return self.files.get(uid, "")
 
+    def instanceValue(self, uid: str, tag: str) -> str:
+        if uid not in self.files:
+            return ""
+        header = pydicom.dcmread(self.files[uid], stop_before_pixels=True)
+        element = header.get(tuple(int(part, 16) for part in tag.split(",")))
+        return str(element.value) if element else ""
+
 
 class CtkDICOMIndexer:
     """Puts files into the database; a file that cannot be read or copied is passed over in silence, as by CTK's own."""
@@ -196,7 +203,7 @@ class Desktop:
             {"ctkCollapsibleButton": widgets.CtkCollapsibleButton, "ctkDICOMIndexer": CtkDICOMIndexer},
         )
         sys.path.insert(0, str(MODULES))  # as Slicer does with every folder of modules
-        parts = ("structures_list", "model_choice", "review_table", "editing", "side_job", "export")
+        parts = ("structures_list", "model_choice", "review_table", "editing", "side_job", "export", "inputs")
         for name in ("slicer.util", "SegRapSlicer", *(f"SegRapSlicerLib.{part}" for part in parts)):
             names.use_properties_as_attributes(name)
         _give("i18n", tr=lambda text: text, translate=lambda context, text: text)

@@ -26,12 +26,12 @@ import numpy as np
 
 from segrap import errors
 from segrap.contours import Contours, Provenance
-from segrap.errors import Cancelled, ResourceError, SegRapError, UsageError
+from segrap.ct.hounsfield import hounsfield_array
+from segrap.errors import Cancelled, OutputError, ResourceError, SegRapError, UsageError
 from segrap.image import Image
 from segrap.progress import Progress
 from segrap.quality import Finding
 from segrap.worker import facts_from_json
-from segrap.writing import cannot_write
 
 # A network's layer takes up to half a second on a slow computer, but what comes before has no layers to stop at:
 # a job that has not stopped by itself after this is stopped with its process, well within the promised second.
@@ -43,7 +43,8 @@ LOG_LINES = 500
 class Scan:
     """A CT for a job: its voxels in Hounsfield units, what messages call it, and its DICOM series ("" if unknown).
 
-    The name and UID stay with the caller's patient: the name should be a role or a file's name, not a person's.
+    The voxels may be of any number type. The name and UID stay with the caller's patient: the name should be a role or
+    a file's name, not a person's.
     """
 
     image: Image
@@ -117,7 +118,7 @@ class BackgroundContouring:
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="segrap-job-"))
         except OSError as error:
-            raise cannot_write(Path(tempfile.gettempdir()), error) from error
+            raise OutputError(_no_room(Path(tempfile.gettempdir()), error)) from error
         request = {
             "request": "contour",
             "job": self._job,
@@ -185,7 +186,7 @@ class BackgroundContouring:
         if kind == "progress":
             return Progress(reply["stage"], reply["fraction"], reply["message"])
         if kind == "error":
-            return _named_error(reply["kind"], reply["message"])
+            return _named_error(reply["kind"], reply["message"], reply["about"])
         return self._outcome(reply)
 
     def _outcome(self, reply: dict[str, Any]) -> Outcome:
@@ -220,12 +221,20 @@ class BackgroundContouring:
         )
 
 
+def _no_room(folder: Path, error: OSError) -> str:
+    """Nobody chose the temporary folder: say what can be done about it."""
+    return (
+        f"The CTs cannot be handed to the background process through {folder}: {error.strerror or error}. Free some "
+        "space there, or let the environment variable TMPDIR (TEMP on Windows) name another folder."
+    )
+
+
 _CANCELLED = "The contouring was cancelled."
 
 
-def _named_error(kind: str, message: str) -> SegRapError:
+def _named_error(kind: str, message: str, about: str) -> SegRapError:
     error = getattr(errors, kind, SegRapError)
-    return error(message)  # type: ignore[no-any-return]
+    return error(message, about)  # type: ignore[no-any-return]
 
 
 class _WorkerProcess:
@@ -301,10 +310,12 @@ class _WorkerProcess:
         for role, scan in zip(("non_contrast", "contrast"), scans, strict=False):
             file = f"{role}.npy"
             try:
-                np.save(folder / file, scan.image.array)
+                np.save(folder / file, hounsfield_array(scan.image.array))
             except OSError as error:
-                message = str(cannot_write(folder, error))
-                self._replies.put({"reply": "error", "job": request["job"], "kind": "OutputError", "message": message})
+                self._fail(request["job"], OutputError(_no_room(folder, error)))
+                return
+            except MemoryError:
+                self._fail(request["job"], ResourceError("There is not enough memory to hand the CTs over."))
                 return
             geometry = scan.image.geometry
             request[role] = {
@@ -315,6 +326,10 @@ class _WorkerProcess:
                 "direction": geometry.direction.tolist(),
             }
         self.send(request)
+
+    def _fail(self, job: int, error: SegRapError) -> None:
+        kind = type(error).__name__
+        self._replies.put({"reply": "error", "job": job, "kind": kind, "message": str(error), "about": error.about})
 
     def _read_replies(self, log_reader: threading.Thread) -> None:
         assert self._process.stdout
@@ -333,7 +348,7 @@ class _WorkerProcess:
             return {**reply, "layers": np.load(self._folder / reply["layers"])}
         except (OSError, ValueError, MemoryError) as error:
             message = f"The contours could not be taken over from the background process: {error}. Try again."
-            return {"reply": "error", "job": reply["job"], "kind": "ResourceError", "message": message}
+            return {"reply": "error", "job": reply["job"], "kind": "ResourceError", "message": message, "about": ""}
 
     def _read_log(self) -> None:
         assert self._process.stderr

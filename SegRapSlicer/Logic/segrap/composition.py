@@ -144,7 +144,7 @@ def choose_models(pair: CTPair, names: Sequence[str] = ()) -> tuple[Model, ...]:
     if not suitable:
         have = "a CT pair" if pair.contrast else "a single CT"
         raise ModelError(
-            f"No installed model contours {have} of a real patient. Give --model FOLDER (an nnU-Net v2 model folder), "
-            "or install one with: segrap models install FILE_OR_URL"
+            f"No installed model contours {have} of a real patient. Install one, or give the folder of one.",
+            "model",
         )
     return min(suitable, key=lambda one: (one[0], -len({name for model in one[1] for name in model.structures})))[1]

@@ -96,7 +96,8 @@ def refuse_demo_on_patients(pair: CTPair, model: Model, allowed: bool) -> None:
         if not looks_like_phantom(pair.non_contrast):
             raise ModelError(
                 f"{model.name} is a demonstration model: it knows made-up patients only, and this scan is not one of "
-                "them. Choose another --model, or give --allow-demo-model to see what it makes of it all the same."
+                "them. Choose another model.",
+                "demonstration",
             )
 
 

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 
 class SegRapError(Exception):
-    """Base of all errors with a message for the user; `exit_status` is what `segrap` returns to the shell."""
+    """Base of all errors with a message for the user; `exit_status` is what `segrap` returns to the shell.
+
+    about: what the person may choose otherwise ("output", "device", "model", "demonstration", "order"), "" for none.
+    Where it is chosen differs, so the message does not say it: the terminal and the panel add their own words.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: str = "", about: str = "") -> None:
+        super().__init__(message)
+        self.about = about
 
 
 class UsageError(SegRapError):

@@ -17,6 +17,14 @@ from segrap.progress import Progress, ProgressCallback
 some_path = click.Path(path_type=Path)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 
+# Where on the command line a person chooses what an error is about.
+OPTIONS = {
+    "output": "--output",
+    "device": "--device",
+    "model": "--model NAME_OR_FOLDER, or segrap models install FILE_OR_URL",
+    "demonstration": "--model, or --allow-demo-model to see what it makes of the scan all the same",
+}
+
 
 def say(message: str) -> None:
     """A line for the person, on stderr."""
@@ -71,5 +79,6 @@ def errors_as_exit_status() -> Iterator[None]:
         say("There is not enough memory. Close other programs, or use a computer with more.")
         raise SystemExit(ResourceError.exit_status) from None
     except SegRapError as error:
-        say(str(error))
+        option = OPTIONS.get(error.about)
+        say(f"{error} (Option {option}.)" if option else str(error))
         raise SystemExit(error.exit_status) from None

@@ -21,7 +21,7 @@ Replies:
      "structures": {NAME: facts}, "provenance", "channels": of the models, "remarks": on the inputs, "findings"}
         facts, provenance, findings: the fields of segrap.contours.StructureFacts (box as [[start, stop], ...]),
         segrap.contours.Provenance and segrap.quality.Finding
-    {"reply": "error", "job", "kind": name of a class of segrap.errors, "message"}
+    {"reply": "error", "job", "kind": name of a class of segrap.errors, "message", "about": see SegRapError}
 
 Every contour request gets progress and then one result or error. A request while a job is running is refused with a
 UsageError. When stdin ends, the caller is gone: the job's folder is removed and the process ends at once. The process
@@ -100,7 +100,7 @@ class Worker:
         try:
             return {"reply": "result", **self._contour(request)}
         except SegRapError as error:
-            return _error(type(error).__name__, str(error))
+            return _error(type(error).__name__, str(error), error.about)
         except MemoryError:
             return _error(ResourceError.__name__, "There is not enough memory. Close other programs, and try again.")
         except Exception as error:
@@ -159,8 +159,8 @@ class Worker:
             self._replies.flush()
 
 
-def _error(kind: str, message: str) -> dict[str, Any]:
-    return {"reply": "error", "kind": kind, "message": message}
+def _error(kind: str, message: str, about: str = "") -> dict[str, Any]:
+    return {"reply": "error", "kind": kind, "message": message, "about": about}
 
 
 def facts_to_json(facts: StructureFacts) -> dict[str, Any]:

@@ -76,7 +76,9 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """Say in words why `path` could not be written and what to do about it."""
     if error.errno == errno.ENOSPC:
-        return OutputError(f"The disk is full: {path} was not written. Free some space or choose another --output.")
+        return OutputError(
+            f"The disk is full: {path} was not written. Free some space or choose another place.", "output"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError(f"{path} cannot be written (no permission). Choose another --output folder.")
-    return OutputError(f"{path} cannot be written: {error.strerror or error}. Choose another --output folder.")
+        return OutputError(f"{path} cannot be written (no permission). Choose another folder.", "output")
+    return OutputError(f"{path} cannot be written: {error.strerror or error}. Choose another folder.", "output")

@@ -49,6 +49,11 @@ SAME_IN_ALL_SLICES: tuple[tuple[str, Callable[[Any], str]], ...] = (
 )
 
 
+def names_agent(agent: str) -> bool:
+    """Whether a value of Contrast/Bolus Agent names one: some scanners write there that there was none."""
+    return agent.strip().upper() not in ("", "NO", "N", "NONE", "WITHOUT", "W/O", "NA", "N/A", "0")
+
+
 @dataclass(frozen=True, eq=False)
 class CTSeries:
     """One CT series whose slices passed every check, in the order of the z index of its image.
@@ -111,10 +116,8 @@ class CTSeries:
         has it and the other has not.
         """
         header = self.headers[0]
-        agent = str(header.get("ContrastBolusAgent", "") or "").strip().upper()
-        if agent:
-            return agent not in ("NO", "N", "NONE", "WITHOUT", "W/O", "NA", "N/A", "0")
-        return bool(header.get("ContrastBolusAgentSequence"))
+        agent = str(header.get("ContrastBolusAgent", "") or "")
+        return names_agent(agent) if agent.strip() else bool(header.get("ContrastBolusAgentSequence"))
 
     def image(self) -> Image:
         """The voxels in Hounsfield units: int16 where the rescale is in whole numbers, otherwise float32.

@@ -7,6 +7,15 @@ import numpy as np
 AIR_HU = -1024
 
 
+def hounsfield_array(array: np.ndarray) -> np.ndarray:
+    """The voxels as they are handled here: int16 where whole numbers fit, else float32. A copy only where needed."""
+    if array.dtype in (np.int16, np.float32):
+        return array
+    limits = np.iinfo(np.int16)
+    fits = array.dtype.kind in "iu" and limits.min <= array.min() and array.max() <= limits.max
+    return array.astype(np.int16 if fits else np.float32)
+
+
 def hounsfield_fault(array: np.ndarray) -> str | None:
     """Why the voxels (z, y, x) cannot be a CT of a person in Hounsfield units, in words; None when they can.
 

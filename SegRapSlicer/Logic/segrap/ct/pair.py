@@ -191,8 +191,7 @@ def _told_apart(scans: Sequence[_Scan]) -> tuple[_Scan, _Scan]:
     first, second = scans
     if bool(first.stated_contrast) != bool(second.stated_contrast):
         return (second, first) if first.stated_contrast else (first, second)
-    views = around_body(coarse_view(first.image)), around_body(coarse_view(second.image))
-    gain = enhancement_hu(views[0].array, second_on_first(*views, measure_alignment(*views)))
+    gain = _gain_hu(first.image, second.image)
     if abs(gain) < ENHANCED_HU:
         raise InputError(
             f"Neither {first.name} nor {second.name} says that it is the contrast scan, and their vessels are equally "
@@ -201,22 +200,65 @@ def _told_apart(scans: Sequence[_Scan]) -> tuple[_Scan, _Scan]:
     return (first, second) if gain > 0 else (second, first)
 
 
+def _gain_hu(first: Image, second: Image) -> float:
+    views = around_body(coarse_view(first)), around_body(coarse_view(second))
+    return enhancement_hu(views[0].array, second_on_first(*views, measure_alignment(*views)))
+
+
+def tell_apart(first: Image, second: Image) -> tuple[int, int] | None:
+    """Which of two CTs in memory is the (non-contrast, contrast) one, as 0 or 1, by their vessels; None: not plain."""
+    if hounsfield_fault(first.array) or hounsfield_fault(second.array):
+        return None
+    gain = _gain_hu(first, second)
+    if abs(gain) < ENHANCED_HU:
+        return None
+    return (0, 1) if gain > 0 else (1, 0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two CTs lie to each other: mean distance of their edges (None: not measurable), how much brighter vessels
+    are in the second, and sentences for the user."""
+
+    alignment_mm: float | None
+    gain_hu: float
+    remarks: tuple[str, ...]
+
+
+def compare_images(
+    non_contrast: Image, contrast: Image, names: tuple[str, str] = ("non-contrast CT", "contrast CT")
+) -> Comparison:
+    """What `pair_images` would find out and refuse, without making the pair: fast, and nothing large is copied.
+
+    Raises InputError as `pair_images` does.
+    """
+    for name, image in zip(names, (non_contrast, contrast), strict=True):
+        _check_hounsfield(image, name)
+    return _compare(_Scan(names[0], non_contrast, None), _Scan(names[1], contrast, None))
+
+
 def _pair(plain: _Scan, enhanced: _Scan) -> CTPair:
     """Both scans on the grid of `plain`, after all checks of one against the other."""
     remarks = [remark for scan in (plain, enhanced) if scan.series for remark in scan.series.remarks]
-    _check_two_scans_of_one_patient(plain, enhanced)
-    views = around_body(coarse_view(plain.image)), coarse_view(enhanced.image)
-    remarks += _coverage_remarks(*views)
-    alignment = measure_alignment(*views)
-    remarks += _alignment_remarks(alignment, plain, enhanced)
-    gain = enhancement_hu(views[0].array, second_on_first(*views, alignment))
-    remarks += _order_remarks(gain, plain, enhanced)
+    found = _compare(plain, enhanced)
+    remarks += found.remarks
     contrast = enhanced.image
     if not same_grid(plain.image.geometry, plain.image.shape, contrast.geometry, contrast.shape):
         contrast = resample(contrast, plain.image.geometry, plain.image.shape)
         remarks.append("The contrast scan was resampled onto the grid of the non-contrast scan.")
-    alignment_mm = None if alignment is None else round(alignment.displacement_mm, 2)
-    return CTPair(plain.image, contrast, plain.series, enhanced.series, alignment_mm, tuple(remarks))
+    return CTPair(plain.image, contrast, plain.series, enhanced.series, found.alignment_mm, tuple(remarks))
+
+
+def _compare(plain: _Scan, enhanced: _Scan) -> Comparison:
+    """All checks of one scan against the other."""
+    _check_two_scans_of_one_patient(plain, enhanced)
+    views = around_body(coarse_view(plain.image)), coarse_view(enhanced.image)
+    remarks = _coverage_remarks(*views)
+    alignment = measure_alignment(*views)
+    remarks += _alignment_remarks(alignment, plain, enhanced)
+    gain = enhancement_hu(views[0].array, second_on_first(*views, alignment))
+    remarks += _order_remarks(gain, plain, enhanced)
+    return Comparison(None if alignment is None else round(alignment.displacement_mm, 2), gain, tuple(remarks))
 
 
 def _check_two_scans_of_one_patient(plain: _Scan, enhanced: _Scan) -> None:
@@ -300,14 +342,16 @@ def _order_remarks(gain: float, plain: _Scan, enhanced: _Scan) -> list[str]:
     if gain < -ENHANCED_HU:
         raise InputError(
             f"The two scans seem to be swapped: vessels in {plain.name}, given as the non-contrast scan, are "
-            f"{-gain:.0f} HU brighter than in {enhanced.name}. Give the non-contrast scan first."
+            f"{-gain:.0f} HU brighter than in {enhanced.name}. Give the non-contrast scan first.",
+            "order",
         )
     if gain > ENHANCED_HU:
         return []
     if plain.stated_contrast and not enhanced.stated_contrast:
         raise InputError(
             f"The two scans seem to be swapped: {plain.name}, given as the non-contrast scan, states a contrast agent "
-            f"and {enhanced.name} does not. Give the non-contrast scan first."
+            f"and {enhanced.name} does not. Give the non-contrast scan first.",
+            "order",
         )
     return [f"No enhancement was found in the contrast scan (vessels differ by {gain:.0f} HU)."]
 

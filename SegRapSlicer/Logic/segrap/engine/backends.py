@@ -214,7 +214,8 @@ def choose_device(name: str) -> torch.device:
             return torch.device(name)
         raise ResourceError(
             f"The device {name} was asked for, but torch {torch.__version__} sees {count} CUDA devices here. "
-            "Choose --device auto or cpu."
+            "Choose auto or cpu.",
+            "device",
         )
     raise ResourceError(f"There is no device {name!r}. Choose auto, cpu, cuda, cuda:N or mps.")
 
@@ -230,5 +231,7 @@ def memory_errors_explained() -> Iterator[None]:
         if not isinstance(fault, MemoryError) and "out of memory" not in words and "allocate memory" not in words:
             raise
         where = "The GPU has too little free memory" if on_gpu else "There is too little free memory"
-        advice = "Choose --device cpu" if on_gpu else "Close other programs"
-        raise ResourceError(f"{where} for this model and CT. {advice}, or use a smaller model.") from None
+        advice = "Choose the CPU" if on_gpu else "Close other programs"
+        raise ResourceError(
+            f"{where} for this model and CT. {advice}, or use a smaller model.", "device" * on_gpu
+        ) from None

@@ -6,6 +6,7 @@ Needs MRML (the `slicer` package), not Qt. Contours go in and out of the scene i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ _CONTRAST = "SegRap.Contrast"  # the role in which a segmentation refers to its 
 
 
 def image_of_volume(node: Any) -> Image:
-    """The CT in a vtkMRMLScalarVolumeNode where it lies in the scene, transforms included; its voxels are not copied.
+    """The CT in a vtkMRMLScalarVolumeNode where it lies in the scene, transforms included, its voxels as they are.
 
+    Nothing is copied, so that it takes no time; `segrap.ct.hounsfield.hounsfield_array` brings them into a type.
     Raises InputError when it holds no 3-D scalar volume, or lies under a transform that does more than move and turn
     (then the voxels would have to be resampled, which is the user's decision).
     """
@@ -31,13 +33,7 @@ def image_of_volume(node: Any) -> Image:
     data = node.GetImageData()
     if data is None or min(data.GetDimensions()) < 2 or data.GetNumberOfScalarComponents() != 1:
         raise InputError(f"{name} is not a 3-D scan. Choose a CT volume.")
-    array = slicer.util.arrayFromVolume(node)
-    if array.dtype not in (np.int16, np.float32):
-        limits = np.iinfo(np.int16)
-        low, high = data.GetScalarRange()
-        fits = array.dtype.kind in "iu" and limits.min <= low and high <= limits.max
-        array = array.astype(np.int16 if fits else np.float32)
-    return Image(array, geometry_of_volume(node))
+    return Image(slicer.util.arrayFromVolume(node), geometry_of_volume(node))
 
 
 def add_volume(scene: Any, image: Image, name: str) -> Any:
@@ -86,15 +82,23 @@ def series_uid(node: Any) -> str:
     return str(hierarchy.GetItemUID(item, "DICOM")) if item else ""
 
 
-def find_pair(scene: Any) -> tuple[Any, Any]:
+def scan_volumes(scene: Any) -> list[Any]:
+    """The volume nodes of a scene that may be CTs: scalar volumes with voxels, no label maps."""
+    volumes = [scene.GetNthNodeByClass(n, "vtkMRMLScalarVolumeNode") for n in range(_count(scene))]
+    return [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode" and node.GetImageData()]
+
+
+def find_pair(
+    scene: Any, states_contrast: Callable[[Any], bool | None] = lambda node: describes_contrast(node.GetName())
+) -> tuple[Any, Any]:
     """The (non-contrast, contrast) volume nodes of a scene, None for each that is not plain to see.
 
-    Told by the volumes' names, which Slicer makes of the series' descriptions. A single volume that does not call
-    itself a contrast scan is taken as the non-contrast CT. Of several that fit, none is taken.
+    states_contrast: whether a volume is a contrast scan, None for one that does not say; by default told by its name,
+    which Slicer makes of the series' description. A single volume that does not call itself a contrast scan is taken
+    as the non-contrast CT. Of several that fit, none is taken.
     """
-    volumes = [scene.GetNthNodeByClass(n, "vtkMRMLScalarVolumeNode") for n in range(_count(scene))]
-    volumes = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode" and node.GetImageData()]
-    stated = [describes_contrast(node.GetName()) for node in volumes]
+    volumes = scan_volumes(scene)
+    stated = [states_contrast(node) for node in volumes]
     enhanced = [node for node, contrast in zip(volumes, stated, strict=True) if contrast]
     plain = [node for node, contrast in zip(volumes, stated, strict=True) if contrast is False]
     silent = [node for node, contrast in zip(volumes, stated, strict=True) if contrast is None]
