@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -11,14 +12,18 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 from nnunet_folders import write_model_folder
 
-from segrap.errors import ModelError, UsageError
+from segrap.errors import Cancelled, ModelError, OutputError, UsageError
 from segrap.models import library
-from segrap.models.folder import read_model
+from segrap.models.download import ask
+from segrap.models.folder import Model, read_model
 from segrap.models.library import find_model, install, list_models, remove, user_folder
+from segrap.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -242,3 +247,106 @@ def test_a_shipped_model_cannot_be_removed(folder: Path, tmp_path: Path, monkeyp
     with pytest.raises(UsageError, match="ships with segrap"):
         remove("Demo")
     assert shipped.exists()
+
+
+class Interrupting(SimpleHTTPRequestHandler):
+    """Serves one archive, breaks the line in the middle the first time, and goes on from where it is asked to."""
+
+    archive = b""
+    requests: ClassVar[list[str | None]] = []
+    etag = '"one"'
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.archive)))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.requests.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if wanted and self.headers.get("If-Range") != self.etag:
+            start = 0
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", self.etag)
+        self.send_header("Content-Length", str(len(self.archive) - start))
+        self.end_headers()
+        rest = self.archive[start:]
+        self.wfile.write(rest[: len(rest) // 2] if len(self.requests) == 1 else rest)
+
+
+@pytest.fixture
+def interrupting(folder: Path, tmp_path: Path) -> Iterator[str]:
+    (folder / "log.md").write_bytes(np.random.default_rng(1).bytes(500_000))  # larger than what is read at once
+    Interrupting.archive = zipped(folder, tmp_path / "a.zip").read_bytes()
+    Interrupting.requests, Interrupting.etag = [], '"one"'
+    with ThreadingHTTPServer(("127.0.0.1", 0), Interrupting) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/a.zip"
+        running.shutdown()
+
+
+def test_an_interrupted_download_goes_on_where_it_broke(interrupting: str) -> None:
+    half = len(Interrupting.archive) // 2
+    with pytest.raises(ModelError, match="is kept: try again"):
+        install(interrupting)
+    assert [entry.name for entry in list_models() if not entry.shipped] == []
+    told: list[Progress] = []
+    checksum = hashlib.sha256(Interrupting.archive).hexdigest()
+    assert install(interrupting, sha256=checksum, progress=told.append).name == "Neck 2"
+    first, second = Interrupting.requests
+    assert first is None and second and half / 2 < int(second.removeprefix("bytes=").rstrip("-")) <= half
+    assert told[-1].fraction == 1.0
+    assert installed() == ["Neck 2"]
+
+
+def test_a_file_that_changed_meanwhile_is_downloaded_from_its_beginning(interrupting: str) -> None:
+    with pytest.raises(ModelError, match="is kept"):
+        install(interrupting)
+    Interrupting.etag = '"two"'
+    assert install(interrupting).name == "Neck 2"
+
+
+def test_a_cancelled_download_installs_nothing_and_can_be_taken_up(interrupting: str) -> None:
+    def cancel(progress: Progress) -> None:
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        install(interrupting, progress=cancel)
+    assert install(interrupting).name == "Neck 2"
+
+
+def test_size_of_a_download_is_known_before_it_begins(interrupting: str) -> None:
+    offer = ask(interrupting)
+    assert offer.size_bytes == len(Interrupting.archive) and Interrupting.requests == []
+    assert offer.host.startswith("127.0.0.1")
+
+
+def test_a_download_larger_than_the_disk_is_refused_before_it_begins(
+    interrupting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(OutputError, match="Free some space"):
+        install(interrupting)
+    assert installed() == []
+
+
+def test_a_model_whose_licence_is_not_accepted_is_not_installed(folder: Path) -> None:
+    asked: list[str] = []
+
+    def refuse(model: Model) -> bool:
+        asked.append(model.licence)
+        return False
+
+    with pytest.raises(UsageError, match="was not accepted"):
+        install(folder, agree=refuse)
+    assert asked == ["CC0-1.0"] and installed() == []
+
+
+def test_downloads_go_through_the_proxy_of_the_environment(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server)  # a proxy is asked for the whole address, which this server has not
+    with pytest.raises(ModelError, match="404"):
+        install("http://models.invalid/a.zip")

@@ -224,8 +224,9 @@ class BackgroundContouring:
 def _no_room(folder: Path, error: OSError) -> str:
     """Nobody chose the temporary folder: say what can be done about it."""
     return (
-        f"The CTs cannot be handed to the background process through {folder}: {error.strerror or error}. Free some "
-        "space there, or let the environment variable TMPDIR (TEMP on Windows) name another folder."
+        f"The CTs cannot be written to {folder}, where the background process reads them: "
+        f"{error.strerror or 'the disk is full'}. Free some space there, or let the environment variable TMPDIR "
+        "(TEMP on Windows) name another folder."
     )
 
 

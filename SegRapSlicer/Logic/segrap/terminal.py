@@ -22,6 +22,7 @@ OPTIONS = {
     "output": "--output",
     "device": "--device",
     "model": "--model NAME_OR_FOLDER, or segrap models install FILE_OR_URL",
+    "licence": "--accept-licence",
     "demonstration": "--model, or --allow-demo-model to see what it makes of the scan all the same",
 }
 

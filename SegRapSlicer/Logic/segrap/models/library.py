@@ -27,8 +27,10 @@ from typing import IO
 
 from segrap.errors import ModelError, OutputError, UsageError
 from segrap.models import nnunet_v1, totalsegmentator
+from segrap.models.download import download
 from segrap.models.folder import CHECKPOINT, Model, read_facts, read_model
 from segrap.models.totalsegmentator import Weights
+from segrap.progress import ProgressCallback
 
 SHIPPED = Path(__file__).parent / "shipped"
 LARGEST_MODEL_BYTES = 8 * 2**30  # five folds of nnU-Net's largest preset, with optimizer state, are under 6 GB
@@ -119,6 +121,8 @@ def install(
     name: str | None = None,
     sha256: str | None = None,
     accept: Callable[[str], bool] = lambda terms: False,
+    agree: Callable[[Model], bool] = lambda model: True,
+    progress: ProgressCallback | None = None,
 ) -> Model:
     """Put a model into the user's library and return it, read and checked.
 
@@ -127,6 +131,8 @@ def install(
     name: what to call it; by default its own name from segrap.json, else that of its folder.
     sha256: of the file, in hexadecimal, checked before it is opened; not for folders.
     accept: asked with the terms of TotalSegmentator's weights, before they are downloaded where that can be.
+    agree: asked with any model, read and checked, before it enters the library.
+    progress: called while a download runs; an interrupted one is gone on with when it is asked for again.
     Raises UsageError: terms that were not accepted, no such task, folder or file. ModelError (nothing is installed
     then): not a model that can be run, an unsafe archive, a wrong checksum, a failed download, a name that is taken.
     OutputError: the library cannot be written.
@@ -140,13 +146,15 @@ def install(
     try:
         library.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".installing-", dir=library) as scratch:
-            folder, folder_name = _fetch(source, sha256, Path(scratch))
+            folder, folder_name = _fetch(source, sha256, Path(scratch), progress)
             if weights is None:
                 weights = totalsegmentator.recognise(folder, Path(source).resolve())
                 _agree(weights, accept)
             if weights:
                 totalsegmentator.prepare(folder, weights)
-            read_model(folder)
+            model = read_model(folder)
+            if not agree(model):
+                raise UsageError(f"{model.name} was not installed: its licence was not accepted.")
             target = library / check_new_name(name or str(read_facts(folder).get("name") or folder_name))
             folder.replace(target)
     except OSError as error:
@@ -176,7 +184,7 @@ def remove(name: str) -> Path:
 
 def _agree(weights: Weights | None, accept: Callable[[str], bool]) -> None:
     if weights and not accept(weights.terms):
-        raise UsageError(f"{weights.terms}\nNothing was installed: these terms were not accepted (--accept-licence).")
+        raise UsageError(f"{weights.terms}\nNothing was installed: these terms were not accepted.", "licence")
 
 
 def check_new_name(name: str) -> str:
@@ -188,10 +196,14 @@ def check_new_name(name: str) -> str:
     return name
 
 
-def _fetch(source: str | Path, sha256: str | None, scratch: Path) -> tuple[Path, str]:
+def _fetch(
+    source: str | Path, sha256: str | None, scratch: Path, progress: ProgressCallback | None
+) -> tuple[Path, str]:
     """Bring a model folder from anywhere into `scratch`; return it and what it was called where it came from."""
     if re.match(r"https?://", str(source)):
-        archive = _download(str(source), sha256, scratch)
+        name = PurePosixPath(str(source).split("?")[0].split("#")[0]).name or "model"
+        fetched = download(str(source), user_folder(), f".{name}", sha256, progress)
+        archive = fetched.replace(scratch / name)
     else:
         archive = Path(source)
         if archive.is_dir():
@@ -224,18 +236,6 @@ def _copy(folder: Path, target: Path) -> Path:
                 (target / path.relative_to(folder)).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, target / path.relative_to(folder))
     return target
-
-
-def _download(address: str, sha256: str | None, scratch: Path) -> Path:
-    import pooch
-
-    name = PurePosixPath(address.split("?")[0].split("#")[0]).name or "model"
-    try:
-        return Path(pooch.retrieve(address, f"sha256:{sha256}" if sha256 else None, fname=name, path=scratch))
-    except ValueError as fault:  # pooch says so of a wrong checksum and of an unknown protocol
-        raise ModelError(f"{address} was downloaded but not used: {fault}") from None
-    except OSError as fault:
-        raise ModelError(f"{address} could not be downloaded: {fault}") from None
 
 
 def _check_sum(archive: Path, sha256: str) -> None:
