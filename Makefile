@@ -3,12 +3,13 @@
 # make check  style and types
 # make bench  measures speed and memory (about an hour, most of it beside nnunetv2, MONAI and TotalSegmentator)
 # make train-demo-model   renders patients, trains and scores the demonstration model (hours)
+# make train-segrap DATASET=FOLDER OUTPUT=FOLDER GPU_MEMORY=GB   with nnunetv2, in its own environment (docs/training.md; days)
 # make train-openkbp-model OPENKBP=FOLDER   the research model of eight organs, from OpenKBP's train/ and validation/ (hours)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench train-demo-model train-openkbp-model clean
+.PHONY: demo test check bench train-demo-model train-openkbp-model train-segrap clean
 
 demo: .venv/installed
 	$(BIN)/segrap demo --output demo
@@ -36,6 +37,9 @@ train-demo-model: .venv/installed-test
 train-openkbp-model: .venv/installed-test
 	$(BIN)/python -m segrap.training.openkbp train $(OPENKBP)/train build/OpenKBP_8
 	$(BIN)/python -m segrap.training.openkbp score build/OpenKBP_8 $(OPENKBP)/validation
+
+train-segrap: .venv/installed
+	$(BIN)/python -m segrap.training.nnunet "$(DATASET)" "$(OUTPUT)" --gpu-memory $(GPU_MEMORY)
 
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

@@ -232,6 +232,11 @@ def test_what_cannot_be_honoured_exactly_is_refused_with_the_reason(
         convert(v1_folder(tmp_path, **changes), tmp_path / "model")
 
 
+def test_a_v1_folder_used_as_it_is_says_how_to_convert_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Convert it with: segrap models install"):
+        read_model(v1_folder(tmp_path))
+
+
 def test_post_processing_rules_are_refused(tmp_path: Path) -> None:
     folder = v1_folder(tmp_path)
     (folder / "postprocessing.json").write_text(json.dumps({"for_which_classes": [1]}))

@@ -144,6 +144,8 @@ def read_model(folder: str | Path, folds: Sequence[str | int] | None = None) -> 
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"There is no model folder {folder}.")
+    if nnunet_v1.holds_v1_model(folder):
+        raise ModelError(f"{folder} is a model of nnU-Net v1. Convert it with: segrap models install {folder}")
     dataset, plans = _read_json(folder / "dataset.json"), _read_json(folder / "plans.json")
     facts = _read_facts(folder)
     names = _choose_folds(folder, folds)

@@ -119,7 +119,8 @@ def read_labels(dataset: Mapping[str, Any], facts: Mapping[str, Any] | None = No
         raise ModelError("Two labels of the model have the same number.")
     facts = facts or {}
     pairs = _pairs(facts.get("split_at_midline") or {})
-    meanings = {**(facts.get("structures") or {}), **{label: [pair[0]] for label, pair in pairs.items()}}
+    # A label without a side may belong to more than its own structure (a lens to the eye): `structures` says so.
+    meanings = {**{label: [pair[0]] for label, pair in pairs.items()}, **(facts.get("structures") or {})}
     return Labels(values, region_order, _meanings(tuple(values), meanings), tuple(pairs.values()))
 
 
