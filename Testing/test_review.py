@@ -182,3 +182,15 @@ def test_unexpected_fault_beside_the_window_is_told(review: Review) -> None:
     job.start(lambda progress: {}["nothing"], told.append, told.append)
     review.desktop.wait(lambda: told)
     assert "unexpected fault (KeyError: 'nothing')" in str(told[0]) and not job.running
+
+
+def test_buttons_that_are_off_say_why(review: Review) -> None:
+    tips = {name: getattr(review.ui, name).property("toolTip") for name in ("doneButton", "editButton")}
+    assert all(tip == "Select a structure in the table first." for tip in tips.values())
+    review.select("BrainStem")
+    assert review.ui.editButton.property("toolTip").startswith("Correct the selected structure")
+    review.select("BrainStem", "GTVp")
+    assert "one by one" in review.ui.editButton.property("toolTip")
+    assert "one by one" in review.ui.doneButton.property("toolTip") and review.ui.doneButton.property("enabled")
+    review.desktop.close_scene()
+    assert review.ui.checkAgainButton.property("toolTip") == "There are no contours to review yet."

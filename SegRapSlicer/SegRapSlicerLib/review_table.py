@@ -49,6 +49,7 @@ class ReviewTable(VTKObservationMixin):
         self._refusal = ""
         self._showing = False
         self._refresh_is_due = False
+        self._tips: dict[str, str] = {}
         self._job = SideJob(self._show_progress)
         self.editing = Editing(ui)
         self._table.setHorizontalHeaderLabels([_("Structure"), _("Volume (cc)"), _("Status"), _("Look at")])
@@ -105,12 +106,12 @@ class ReviewTable(VTKObservationMixin):
         self._ui.reviewLabel.text = (
             f"{counts} {self._refusal}".strip() if self._rows else _("There are no contours to review yet.")
         )
-        for button in (self._ui.previousButton, self._ui.nextButton, self._ui.nextFlaggedButton):
-            button.enabled = bool(self._rows)
         running = self._job.running
-        self._ui.checkAgainButton.enabled = bool(self._rows)
+        empty = "" if self._rows else _("There are no contours to review yet.")
+        for name in ("previousButton", "nextButton", "nextFlaggedButton", "checkAgainButton"):
+            self._allow(name, empty)
+        self._allow("surfacesButton", empty or (_("Wait for what is being done, or cancel it.") if running else ""))
         self._ui.checkAgainButton.text = _("Cancel") if running else _("Check again")
-        self._ui.surfacesButton.enabled = bool(self._rows) and not running
         self._ui.surfacesButton.checked = bool(self._rows) and has_surfaces(self._node)
         self._ui.reviewProgressBar.visible = running
         self._show_selected()
@@ -249,8 +250,18 @@ class ReviewTable(VTKObservationMixin):
     def _show_selected(self) -> None:
         rows = self.selected()
         self._ui.findingsLabel.text = "\n".join(remark.message for remark in rows[0].remarks) if len(rows) == 1 else ""
-        self._ui.doneButton.enabled = self._ui.flagButton.enabled = bool(rows)
-        self._ui.editButton.enabled = len(rows) == 1
+        nothing = "" if rows else _("Select a structure in the table first.")
+        self._allow("doneButton", nothing)
+        self._allow("flagButton", nothing)
+        several = _("Select one structure only: they are edited one by one.") if len(rows) > 1 else ""
+        self._allow("editButton", nothing or several)
+
+    def _allow(self, name: str, reason: str) -> None:
+        """Switch a button on, or off with the reason as its tooltip."""
+        button = getattr(self._ui, name)
+        tip = self._tips.setdefault(name, button.toolTip)
+        button.enabled = not reason
+        button.toolTip = reason or tip
 
     def _on_changed(self, caller: Any = None, event: Any = None) -> None:
         # One edit or check changes many segments: look once, when all of it is done.
