@@ -84,6 +84,7 @@ def contour(
         pair.non_contrast.geometry,
         plan.placement,
         replace(origin, engine=segmentation.engine, remarks=(*origin.remarks, *segmentation.remarks)),
+        segmentation.confidence,
     )
     return contours if structures is None or not plan.pairs else contours.subset(structures)
 

@@ -1,12 +1,14 @@
 """The engine: runs a model on CT arrays with nnU-Net's exact semantics, in a stream of slabs.
 
 `segment` is the one way in. `prepare` makes the network's input, `body` finds the patient, `tiles` lays the sliding
-window, `backends` runs the network (with torch or OpenVINO), `stream` adds up the tiles and paints the label layers.
+window, `backends` runs the network (with torch or OpenVINO), `stream` adds up the tiles and paints the label layers,
+`confidence` measures how sure the model is of each contour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
 
 class Segmentation(NamedTuple):
     """What a run gives: label layers (layers, z, y, x) uint8 on the images' grid; what ran the network, in words, for
-    example "torch 2.13.0 on CPU, float32" ("" where there was nothing to run on); and what its reader should know."""
+    example "torch 2.13.0 on CPU, float32" ("" where there was nothing to run on); what its reader should know; and how
+    sure the model is of each structure that it found, 0 to 1 (see `segrap.engine.confidence`)."""
 
     layers: np.ndarray
     engine: str = ""
     remarks: tuple[str, ...] = ()
+    confidence: Mapping[str, float] = MappingProxyType({})
 
 
 def segment(
@@ -64,6 +68,7 @@ def segment(
     """
     from segrap.engine.backends import Networks, choose_device, memory_errors_explained
     from segrap.engine.body import tiles_with_body
+    from segrap.engine.confidence import ShellMargins
     from segrap.engine.prepare import NetworkInput, plan_frame
     from segrap.engine.stream import FeatureRing, LayerPainter
     from segrap.engine.tiles import importance, plan_tiles, tile_grid
@@ -101,6 +106,9 @@ def segment(
         weights = importance(grid.patch, rounded=not model.of_nnunet_v1)
         ring = FeatureRing(grid, plan, backend.channels, backend.device, weights)
         painter = LayerPainter(frame, grid, plan, output_plan, backend.head, layers, backend.device)
+        shells = ShellMargins(
+            output_plan, painter.table, backend.head, model.spacing_mm, probabilities=model.of_nnunet_v1
+        )
         done = 0
         for number, row in enumerate(plan.rows):
             for y, x in row.tiles:
@@ -108,7 +116,7 @@ def segment(
                 ring.add(backend.features(source.patch((row.start, y, x))), (row.start, y, x))
                 done += 1
             last = number + 1 == len(plan.rows)
-            for finished in ring.take(row.start, grid.padded[0] if last else plan.rows[number + 1].start):
-                painter.paint(*finished)
+            for z, maps, covered in ring.take(row.start, grid.padded[0] if last else plan.rows[number + 1].start):
+                shells.add(z, maps, painter.paint(z, maps, covered), covered)
         report("Contouring", 1.0)
-        return Segmentation(layers, backend.name, remarks)
+        return Segmentation(layers, backend.name, remarks, shells.finish())

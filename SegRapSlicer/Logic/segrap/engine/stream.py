@@ -93,6 +93,7 @@ class LayerPainter:
     """Writes label layers, slice by slice of the network's grid.
 
     layers: (layers, z, y, x) uint8 zeros on the image's grid, to be painted. device: where maps and head lie.
+    Its `table` gives the layers' values, (layers, label indices), of the label indices that `paint` returns.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class LayerPainter:
         # channel decides in any mean of voxels that share it, as a common highest class does.
         order = output.region_order
         self._regions = order is not None
-        self._table = output.table if order is None else output.table[:, [0, *order]]
+        self.table = output.table if order is None else output.table[:, [0, *order]]
         self._views = [frame.view(layer) for layer in layers]
         self._depth_taps = frame.score_taps[0]
         window = plan.inside(grid)
@@ -122,9 +123,14 @@ class LayerPainter:
         self._next = 0
         self._held: dict[int, _Slice | None] = {}
 
-    def paint(self, z: int, maps: torch.Tensor, covered: torch.Tensor) -> None:
-        """Take network slice z, in ascending order, as the ring gives it; paint all image slices that can be."""
-        self._held[z] = _Slice(maps, self._labels(maps), covered) if bool(covered.any()) else None
+    def paint(self, z: int, maps: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
+        """Take network slice z, in ascending order, as the ring gives it; paint all image slices that can be.
+
+        Returns the label indices (y, x) uint8 of slice z itself.
+        """
+        run = bool(covered.any())
+        labels = self._labels(maps) if run else torch.zeros_like(covered, dtype=torch.uint8)
+        self._held[z] = _Slice(maps, labels, covered) if run else None
         lower, upper, weight = self._depth_taps.lower, self._depth_taps.upper, self._depth_taps.weight
         while self._next < len(lower) and upper[self._next] <= z:
             i = self._next
@@ -133,6 +139,7 @@ class LayerPainter:
         oldest = lower[self._next] if self._next < len(lower) else z + 1
         for k in [k for k in self._held if k < oldest]:
             del self._held[k]
+        return labels
 
     def _labels(self, maps: torch.Tensor) -> torch.Tensor:
         flat = maps.flatten(1)
@@ -167,7 +174,7 @@ class LayerPainter:
                 maps += weight * _interpolate_plane(above.maps, y0[y], y1[y], y_weight[y], x0[x], x1[x], x_weight[x])
             labels[y, x] = self._decide(self._head.scores(maps))
         painted = labels.cpu().numpy()
-        for view, values in zip(self._views, self._table, strict=True):
+        for view, values in zip(self._views, self.table, strict=True):
             view[z, self._target[0], self._target[1]] = values[painted]
 
 
