@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import segrap
+from segrap.dataset.commands import dataset
 from segrap.models.commands import models
 from segrap.terminal import as_json, errors_as_exit_status, give, progress_bar, say, some_path
 
@@ -57,6 +58,7 @@ def main() -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--quick", is_flag=True, help="Compute in bfloat16 where the CPU can: faster, borders may differ.")
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="May be given several times.")
+@click.option("--volumes", type=some_path, help="A site's own volumes for the checks: `segrap dataset statistics`.")
 @click.option("--allow-demo-model", is_flag=True, help="Let a demonstration model run on a real scan.")
 @as_json
 def contour(
@@ -68,6 +70,7 @@ def contour(
     device: str,
     quick: bool,
     formats: tuple[str, ...],
+    volumes: Path | None,
     allow_demo_model: bool,
     as_json: bool,
 ) -> None:
@@ -77,14 +80,16 @@ def contour(
     """
     from segrap import anatomy
     from segrap.ct.pair import load_pair
+    from segrap.dataset.statistics import read_volume_ranges
     from segrap.progress import Progress
 
+    ranges = read_volume_ranges(volumes) if volumes else None
     chosen = anatomy.choose(name.strip() for name in structures.split(",")) if structures else None
     with progress_bar() as progress:
         progress(Progress("Reading the CT", 0.0))
         pair = load_pair(ncct, cect)
         how = {"structures": chosen, "device": device, "allow_demo_model": allow_demo_model, "quick": quick}
-        result = _contour_and_write(pair, model_names, output, progress, formats, **how)
+        result = _contour_and_write(pair, model_names, output, progress, formats, ranges, **how)
     _report(result, as_json)
 
 
@@ -117,6 +122,7 @@ def _contour_and_write(
     output: Path,
     progress: ProgressCallback,
     formats: tuple[str, ...] = (),
+    volume_ranges: dict[str, tuple[float, float]] | None = None,
     **how: Any,
 ) -> dict[str, Any]:
     from segrap.composition import choose_models, compose
@@ -126,7 +132,7 @@ def _contour_and_write(
     models = choose_models(pair, model_names)
     contours = compose(pair, models, progress=progress, **how)
     progress(Progress("Writing", 1.0))
-    files, remarks = write_results(contours, pair, output, formats)
+    files, remarks = write_results(contours, pair, output, formats, volume_ranges)
     return {
         "title": contours.title,
         "files": [str(path) for path in files],
@@ -183,6 +189,7 @@ def evaluate(
 
 
 main.add_command(models)
+main.add_command(dataset)
 
 
 @main.group()
@@ -269,23 +276,3 @@ def _series_of(ct_folder: Path, contours: Contours | None = None) -> CTSeries:
 def _say_left_out(names: tuple[str, ...]) -> None:
     if names:
         say(f"Left out, for they are no SegRap structures: {', '.join(names)}.")
-
-
-@main.group()
-def dataset() -> None:
-    """Data for tests and training."""
-
-
-@dataset.command()
-@output_folder
-@click.option("--seed", default=1, show_default=True)
-@click.option("--format", "kind", type=click.Choice(["dicom", "nifti"]), default="dicom", show_default=True)
-def phantom(output: Path, seed: int, kind: str) -> None:
-    """Make up a patient: a non-contrast and a contrast CT with their true contours."""
-    from segrap.training.phantom import Phantom
-    from segrap.training.phantom.files import write_dicom_pair, write_nifti_pair
-    from segrap.writing import replacing_folder
-
-    with replacing_folder(output) as folder:
-        (write_dicom_pair if kind == "dicom" else write_nifti_pair)(Phantom(seed).render(), folder, seed)
-    print(output)

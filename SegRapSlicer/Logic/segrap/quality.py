@@ -8,6 +8,7 @@ input scans are the business of `segrap.ct.pair`, of RTSTRUCT files that of `seg
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, get_args
@@ -75,11 +76,15 @@ class Finding:
 
 
 def check(
-    contours: Contours, image: Image | None = None, progress: ProgressCallback | None = None
+    contours: Contours,
+    image: Image | None = None,
+    progress: ProgressCallback | None = None,
+    volume_ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> tuple[Finding, ...]:
     """All findings, worst first (severity, then kind, then the order of the anatomy table).
 
     image: the non-contrast CT in HU on the grid of the contours; with it, structures that lie in air are found too.
+    volume_ranges: cc, a site's own (`segrap.dataset.statistics`), in the place of the published ones.
     progress: is told how far it is; what it raises ends the work.
     Raises InputError when the image is on another grid.
     """
@@ -93,7 +98,7 @@ def check(
         if facts.box is None:
             findings.append(_empty(name))
             continue
-        findings += _volume(name, facts)
+        findings += _volume(name, facts, (volume_ranges or {}).get(name))
         findings += _edge(contours, name, facts)
         findings += _pieces_and_gaps(contours, name, slice_axis)
         if image is not None and name not in HOLD_AIR:
@@ -125,15 +130,14 @@ def _empty(name: str) -> Finding:
     return Finding(name, "empty", "fault", message)
 
 
-def _volume(name: str, facts: StructureFacts) -> list[Finding]:
-    low, high = anatomy.structure(name).volume_range_cc
+def _volume(name: str, facts: StructureFacts, of_site: tuple[float, float] | None) -> list[Finding]:
+    low, high = of_site or anatomy.structure(name).volume_range_cc
     if low <= facts.volume_cc <= high:
         return []
     side = "less" if facts.volume_cc < low else "more"
-    message = (
-        f"{words_for_cc(facts.volume_cc)} cc, {side} than in any of SegRap2023's 120 training patients "
-        f"({low:g} to {high:g} cc; Chinese patients with nasopharyngeal cancer)."
-    )
+    whom = "of the patients whose volumes were given" if of_site else "of SegRap2023's 120 training patients"
+    message = f"{words_for_cc(facts.volume_cc)} cc, {side} than in any {whom} ({low:g} to {high:g} cc"
+    message += ")." if of_site else "; Chinese patients with nasopharyngeal cancer)."
     if name in SCAN_LENGTH_DEPENDENT:
         message += " It depends on how far down the scan reaches, so this alone means little."
     elif facts.touches_edge and side == "less":

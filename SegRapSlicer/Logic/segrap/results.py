@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segrap.contours import Contours
@@ -12,13 +12,18 @@ from segrap.writing import replacing_folder
 
 
 def write_results(
-    contours: Contours, pair: CTPair, output: Path, formats: Sequence[str] | None = None
+    contours: Contours,
+    pair: CTPair,
+    output: Path,
+    formats: Sequence[str] | None = None,
+    volume_ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write contours into the folder `output`, with structures.csv and report.html; by default seg.nrrd, and RTSTRUCT
     where the input was DICOM.
 
     formats: of "seg.nrrd" (Slicer segmentation), "rtstruct", "dicom-seg", "segrap" (the challenge's 4-D .mha), "nifti"
     (one file per structure).
+    volume_ranges: a site's own, for the checks; see `segrap.quality.check`.
     Returns the files written and remarks for the user (what was not found).
     Raises UsageError (DICOM of what was no DICOM), OutputError; then nothing of it is in `output`.
     """
@@ -33,7 +38,7 @@ def write_results(
     chosen = formats or ("seg.nrrd", *(("rtstruct",) if series else ()))
     if not series and {"rtstruct", "dicom-seg"} & set(chosen):
         raise UsageError("RTSTRUCT and DICOM SEG need the CT's files: give the DICOM folder instead of an image file.")
-    findings = check(contours, pair.non_contrast)
+    findings = check(contours, pair.non_contrast, volume_ranges=volume_ranges)
     empty = [name for name in contours.names if contours.is_empty(name)]
     remarks = [f"Not found by the model: {', '.join(empty)}."] if empty else []
     with replacing_folder(output) as folder:

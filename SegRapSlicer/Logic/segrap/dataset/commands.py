@@ -1,0 +1,92 @@
+"""`segrap dataset`: made-up patients, and the benchmark's data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from segrap.errors import InputError
+from segrap.terminal import as_json, give, progress_bar, say
+
+some_folder = click.Path(path_type=Path)
+
+
+@click.group()
+def dataset() -> None:
+    """Data for tests and training."""
+
+
+@dataset.command()
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--format", "kind", type=click.Choice(["dicom", "nifti"]), default="dicom", show_default=True)
+def phantom(output: Path, seed: int, kind: str) -> None:
+    """Make up a patient: a non-contrast and a contrast CT with their true contours."""
+    from segrap.training.phantom import Phantom
+    from segrap.training.phantom.files import write_dicom_pair, write_nifti_pair
+    from segrap.writing import replacing_folder
+
+    with replacing_folder(output) as folder:
+        (write_dicom_pair if kind == "dicom" else write_nifti_pair)(Phantom(seed).render(), folder, seed)
+    print(output)
+
+
+@dataset.command()
+@click.argument("folder", type=some_folder)
+@as_json
+def check(folder: Path, as_json: bool) -> None:
+    """Look through a SegRap2023 or SegRap2025 download and say what is in it and what is wrong; changes nothing."""
+    from segrap.dataset.check import check_download
+
+    with progress_bar() as progress:
+        report = check_download(folder, progress)
+    counts = (
+        f"{report.patients} patients: {report.with_pair} with both images, {report.with_all_masks} with masks of all "
+        f"47 structures ({report.with_updates} with corrected ones), {report.with_subclasses} with a volume of "
+        f"sub-classes, {report.with_targets} with one of targets."
+    )
+    lines = [f"{one.severity:5} {one.patient or 'all'}: {one.message}" for one in report.remarks]
+    give(asdict(report) | {"usable": report.usable}, as_json, "\n".join([counts, *lines]))
+    if not report.usable:
+        raise InputError("The download cannot be converted as it is: see the faults above.")
+
+
+@dataset.command()
+@click.argument("folder", type=some_folder)
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="nnUNet_raw, say.")
+@click.option(
+    "--task",
+    type=click.Choice(["oar", "oar-regions", "gtv", "joint"]),
+    required=True,
+    help="The organs' 54 sub-classes; the same as regions; the two tumours; all in one.",
+)
+@as_json
+def convert(folder: Path, output: Path, task: Any, as_json: bool) -> None:
+    """Turn a SegRap download into an nnU-Net v2 raw data set; goes on where it was interrupted."""
+    from segrap.dataset.convert import convert as convert_download
+
+    with progress_bar() as progress:
+        made = convert_download(folder, output, task, progress)
+    if made.without_contours:
+        say(f"Without contours for this task, and left out or for testing only: {', '.join(made.without_contours)}.")
+    for combination, voxels in made.unmodelled_voxels.items():
+        say(f"{voxels} voxels of {combination} took the nearest sub-class: none stands for that combination.")
+    say(f"{made.training} patients for training, {made.test} for testing.")
+    give(asdict(made) | {"folder": str(made.folder)}, as_json, str(made.folder))
+
+
+@dataset.command()
+@click.argument("folder", type=some_folder)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .json file.")
+@as_json
+def statistics(folder: Path, output: Path, as_json: bool) -> None:
+    """Measure volumes and Hounsfield units per structure over the patients of a download; for `contour --volumes`."""
+    from segrap.dataset.statistics import measure, write_statistics
+
+    with progress_bar() as progress:
+        found = measure(folder, progress)
+    write_statistics(found, output)
+    give(found, as_json, str(output))
