@@ -306,7 +306,7 @@ class PatchSampler:
         scale = self.rng.uniform(0.92, 1.08, 3)
         angle = math.radians(self.rng.uniform(-6, 6))
         channels, labels = self._cut(case, centre, patch, scale, angle)
-        channels = channels * self.rng.uniform(0.95, 1.05) + self.rng.uniform(-0.05, 0.05)
+        channels = channels * self.rng.uniform(0.95, 1.05) + self.rng.uniform(-0.02, 0.02)
         channels = channels + torch.randn_like(channels) * self.rng.uniform(0, self.recipe.noise)
         return channels, labels, case.missing
 
