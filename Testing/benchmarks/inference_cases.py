@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from segrap.ct.pair import load_pair
 from segrap.engine.resampling import resampled_shape
@@ -50,7 +51,7 @@ class Case:
         return self.folder / f"{role}.npy"
 
     def body(self) -> np.ndarray:
-        """Which voxels are above BODY_HU in any scan (couch included): bool (z, y, x)."""
+        """The patient: bool (z, y, x), see `_body`."""
         return np.load(self.folder / "body.npy")
 
     def truth(self) -> np.ndarray | None:
@@ -73,11 +74,20 @@ def make_case(name: str, work: Path) -> Case:
         scans, spacing = _made_up(name, folder) if name in MADE_UP else _read(Path(name))
         for role, scan in scans.items():
             np.save(folder / f"{role}.npy", scan.astype(np.int16))
-        np.save(folder / "body.npy", np.logical_or.reduce([scan > BODY_HU for scan in scans.values()]))
+        np.save(folder / "body.npy", _body(list(scans.values())))
         shape = next(iter(scans.values())).shape
         facts.write_text(json.dumps({"shape": shape, "spacing_mm": spacing}))
     known = json.loads(facts.read_text())
     return Case(folder.name, folder, tuple(known["shape"]), tuple(known["spacing_mm"]))
+
+
+def _body(scans: list[np.ndarray]) -> np.ndarray:
+    """The largest connected piece of what is above BODY_HU in any scan: without a couch that the patient, on a head
+    rest of foam, does not touch, and with one that shoulders lie on."""
+    pieces, _ = ndimage.label(np.logical_or.reduce([scan > BODY_HU for scan in scans]), np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return pieces == sizes.argmax()
 
 
 def _made_up(name: str, folder: Path) -> tuple[dict[str, np.ndarray], list[float]]:

@@ -25,7 +25,8 @@ SAMPLE_S = 0.2
 @dataclass(frozen=True)
 class Measurement:
     """wall_s, cpu_s: the job alone, as the process itself says. process_*: all of the process and its children, from
-    start to end. other_cores: how many processors other work kept busy meanwhile, on average."""
+    start to end. other_cores: how many processors other work kept busy meanwhile, on average. engine: what ran the
+    network, in the words of segrap."""
 
     wall_s: float
     cpu_s: float
@@ -34,6 +35,7 @@ class Measurement:
     tree_gb: float
     largest_process_gb: float
     other_cores: float
+    engine: str = ""
     parts: dict[str, float] | None = None
 
     @property
@@ -64,7 +66,14 @@ def run(python: Path, script: Path, job: dict[str, Any], extra: dict[str, str]) 
         answer = json.loads((folder / "answer.json").read_text())
         largest = usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e9 / 1024)
         other = max(0.0, (_busy_s() - before - cpu) / wall)
-        return Measurement(answer["wall_s"], answer["cpu_s"], wall, cpu, tree_gb, largest, other, answer.get("parts"))
+        return Measurement(
+            **{key: answer[key] for key in ("wall_s", "cpu_s", "engine", "parts") if key in answer},
+            process_wall_s=wall,
+            process_cpu_s=cpu,
+            tree_gb=tree_gb,
+            largest_process_gb=largest,
+            other_cores=other,
+        )
 
 
 def _watch(process: subprocess.Popen) -> tuple[float, int, Any]:

@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 def main(job: dict) -> None:
@@ -23,6 +24,7 @@ def main(job: dict) -> None:
     import torch
 
     import segrap.engine
+    from segrap.engine.backends import Networks
     from segrap.models.folder import read_model
 
     for module in pkgutil.iter_modules(segrap.engine.__path__, "segrap.engine."):
@@ -31,10 +33,19 @@ def main(job: dict) -> None:
     torch.set_num_threads(len(job["processors"]))
     images = [np.load(scan) for scan in job["scans"]]
 
+    class TorchOnly(Networks):
+        """Runs models as where OpenVINO is not installed."""
+
+        def open(self, model: Any, device: str, **options: Any) -> Any:
+            return super().open(model, device, **options, openvino=False)
+
+    options = {key: value for key, value in job["options"].items() if key != "openvino"}
+    networks = Networks() if job["options"].get("openvino", True) else TorchOnly()
     begin, cpu = time.perf_counter(), sum(os.times()[:4])
     model = read_model(job["model"])
-    found = segrap.engine.segment(model, images, job["spacing_mm"], model.output_plan(), "cpu", **job["options"])
-    took = {"wall_s": time.perf_counter() - begin, "cpu_s": sum(os.times()[:4]) - cpu}
+    plan = model.output_plan()
+    found = segrap.engine.segment(model, images, job["spacing_mm"], plan, "cpu", networks=networks, **options)
+    took = {"wall_s": time.perf_counter() - begin, "cpu_s": sum(os.times()[:4]) - cpu, "engine": found.engine}
 
     np.save(job["out"], found.layers)
     Path(job["answer"]).write_text(json.dumps(took))

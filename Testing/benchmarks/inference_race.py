@@ -44,12 +44,13 @@ class Contestant:
 
 CONTESTANTS = (
     Contestant("segrap", "segrap", "segrap"),
-    Contestant("segrap-torch", "segrap, torch backend", "segrap", {"backend": "torch"}),
+    Contestant("segrap-torch", "segrap without OpenVINO", "segrap", {"openvino": False}),
     Contestant("segrap-quick", "segrap `--quick` (bfloat16)", "segrap", {"quick": True}),
     Contestant("nnunetv2", "nnunetv2, defaults", "nnunetv2"),
     Contestant("nnunetv2-torch", "nnunetv2, torch resampling", "nnunetv2", torch_resampling=True),
     Contestant("monai", "MONAI window, interpolate, argmax", "monai"),
     Contestant("totalsegmentator", "TotalSegmentator's export", "totalsegmentator"),
+    Contestant("segrap-all-tiles", "segrap, tiles of air too", "segrap", {"skip_air": False}, knob=True),
     Contestant("segrap-step-0.75", "segrap, tile step 0.75", "segrap", {"step": 0.75}, knob=True),
     Contestant("nnunetv2-step-0.75", "nnunetv2, tile step 0.75", "nnunetv2", {"step": 0.75}, knob=True),
     Contestant("segrap-no-mirroring", "segrap, no mirroring", "segrap", {"mirror": False}, knob=True),
@@ -109,7 +110,7 @@ class Race:
             "out": str(self.labels(contestant)),
         }
         if contestant.kind == "segrap":
-            unknown = set(contestant.options) - set(inspect.signature(segment).parameters)
+            unknown = set(contestant.options) - {"openvino"} - set(inspect.signature(segment).parameters)
             if unknown:
                 return f"the engine has no option {', '.join(sorted(unknown))}"
             folders = {name: str(self._user) for name in ("SEGRAP_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME")}

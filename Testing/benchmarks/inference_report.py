@@ -1,7 +1,7 @@
 """Compares the labels of the contestants of `inference.py` and writes a case's section of RESULTS.md.
 
 Labels are compared as the label layers that a user gets (all 47 structures with their overlaps), voxel by voxel: inside
-the body (above -500 HU in any scan, couch included), and everywhere.
+the body (the largest connected piece above -500 HU in any scan), and everywhere.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _table(race: Race, runs: Mapping[str, list[Run]], contestants: list[Contesta
             continue
         processor = median(one["cpu_s"] for one in found)
         cells = [
-            contestant.title,
+            contestant.title + (f" ({found[-1]['engine']})" if found[-1].get("engine") else ""),
             _spread(found, "cpu_s"),
             f"{reference / processor:.1f}" if reference else "",
             _spread(found, "wall_s"),
