@@ -38,11 +38,6 @@ def main() -> None:
     model = read_model(given.model)
     contestants = [c for c in CONTESTANTS if given.only is None or c.name in given.only]
     contestants = [c for c in contestants if given.mirror or c.options.get("mirror", True)]
-    # What the engine makes once for a model, it makes on this small case, uncounted.
-    warm = Race(make_case("tiny", given.work), model, given.work, mirrored=given.mirror, threads=given.threads)
-    for contestant in contestants:
-        if contestant.kind == "segrap" and given.case != ["tiny"]:
-            warm.measure(contestant)
     for name in given.case:
         race = Race(make_case(name, given.work), model, given.work, mirrored=given.mirror, threads=given.threads)
         race.run(contestants, given.repeats)

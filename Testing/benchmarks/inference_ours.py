@@ -14,7 +14,6 @@ import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 
 def main(job: dict) -> None:
@@ -33,14 +32,11 @@ def main(job: dict) -> None:
     torch.set_num_threads(len(job["processors"]))
     images = [np.load(scan) for scan in job["scans"]]
 
-    class TorchOnly(Networks):
-        """Runs models as where OpenVINO is not installed."""
-
-        def open(self, model: Any, device: str, **options: Any) -> Any:
-            return super().open(model, device, **options, openvino=False)
-
-    options = {key: value for key, value in job["options"].items() if key != "openvino"}
-    networks = Networks() if job["options"].get("openvino", True) else TorchOnly()
+    options = dict(job["options"])
+    networks = Networks(openvino=options.pop("openvino", True))
+    if job["kind"] == "open":
+        networks.open(read_model(job["model"]), "cpu", quick=options.get("quick", False))
+        return
     begin, cpu = time.perf_counter(), sum(os.times()[:4])
     model = read_model(job["model"])
     plan = model.output_plan()

@@ -98,9 +98,8 @@ class Race:
         """Where the labels of its last run lie."""
         return self._folder / f"{contestant.name}.npy"
 
-    def measure(self, contestant: Contestant) -> Measurement | str:
-        """Run a contestant once, or say why that cannot be."""
-        job = {
+    def _job(self, contestant: Contestant) -> dict[str, Any]:
+        return {
             "kind": contestant.kind,
             "model": str(self._torch_model if contestant.torch_resampling else self._model),
             "scans": [str(self.case.scan(role)) for role in self.model.channels],
@@ -109,13 +108,20 @@ class Race:
             "processors": self.processors,
             "out": str(self.labels(contestant)),
         }
+
+    def _run_ours(self, job: dict[str, Any]) -> Measurement | str:
+        folders = {name: str(self._user) for name in ("SEGRAP_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
+        environment = folders | {"PYTHONPATH": str(PACKAGE.parent)}
+        return run(Path(sys.executable), HERE / "inference_ours.py", job, environment)
+
+    def measure(self, contestant: Contestant) -> Measurement | str:
+        """Run a contestant once, or say why that cannot be."""
+        job = self._job(contestant)
         if contestant.kind == "segrap":
             unknown = set(contestant.options) - {"openvino"} - set(inspect.signature(segment).parameters)
             if unknown:
                 return f"the engine has no option {', '.join(sorted(unknown))}"
-            folders = {name: str(self._user) for name in ("SEGRAP_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
-            environment = folders | {"PYTHONPATH": str(PACKAGE.parent)}
-            return run(Path(sys.executable), HERE / "inference_ours.py", job, environment)
+            return self._run_ours(job)
         if not PEERS.is_file():
             return "not installed: python Testing/make_peers.py"
         needed, free = self.needed_gb(contestant), psutil.virtual_memory().available / 1e9
@@ -130,6 +136,9 @@ class Race:
     def run(self, contestants: list[Contestant], repeats: int) -> None:
         """Run all in turn, so many times, and keep each run. What failed is not tried again."""
         runs = self.runs()
+        for contestant in contestants:
+            if contestant.kind == "segrap":
+                self._run_ours(self._job(contestant) | {"kind": "open"})
         if ORACLE.name not in runs and not self.mirrored and self.needed_gb(ORACLE) < ORACLE_GB:
             self._run_once(ORACLE, "once")
         failed: set[str] = set()
