@@ -31,6 +31,7 @@ if LOGIC_FOLDER not in sys.path:
 from SegRapSlicerLib.export import Export
 from SegRapSlicerLib.inputs import Inputs
 from SegRapSlicerLib.model_choice import ModelChoice, why_not
+from SegRapSlicerLib.model_library import ModelLibrary
 from SegRapSlicerLib.panel import load_panel
 from SegRapSlicerLib.requirements import ensure_requirements
 from SegRapSlicerLib.review_table import ReviewTable
@@ -112,6 +113,8 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self._inputs = Inputs(self.ui, self.show)
         self._models = ModelChoice(self.ui.modelComboBox, self.ui.modelLabel, self.onModelChosen)
+        self._library = ModelLibrary(self.resourcePath, self.ensureRequirements, self.onModelsChanged)
+        self.ui.getModelsButton.clicked.connect(self._library.open)
         self._structures = StructuresList(self.ui, self.onStructuresSkipped)
         self._review = ReviewTable(self.ui)
         self._export = Export(self.ui, self._review.selected_names)
@@ -125,6 +128,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer.stop()
         self.setParameterNode(None)
         self._inputs.close()
+        self._library.close()
         self._review.close()
         self._export.close()
         self.removeObservers()
@@ -201,6 +205,16 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onModelChosen(self, name):
         self._parameterNode.model = name
 
+    def onModelsChanged(self, name):
+        """A model came (its name) or went ("")."""
+        self._models.list_models()
+        if self._parameterNode:
+            self._parameterNode.model = name or self._parameterNode.model
+            self.show()
+
+    def ensureRequirements(self):
+        ensure_requirements(self.resourcePath("requirements.txt"))
+
     def onAutoContourOrCancel(self):
         if self.logic.running:
             self.ui.autoContourButton.enabled = False
@@ -209,7 +223,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         node = self._parameterNode
         try:
-            ensure_requirements(self.resourcePath("requirements.txt"))
+            self.ensureRequirements()
             self.logic.start(
                 node.nonContrast,
                 node.contrast if self._card.wants_pair else None,

@@ -203,7 +203,16 @@ class Desktop:
             {"ctkCollapsibleButton": widgets.CtkCollapsibleButton, "ctkDICOMIndexer": CtkDICOMIndexer},
         )
         sys.path.insert(0, str(MODULES))  # as Slicer does with every folder of modules
-        parts = ("structures_list", "model_choice", "review_table", "editing", "side_job", "export", "inputs")
+        parts = (
+            "structures_list",
+            "model_choice",
+            "review_table",
+            "editing",
+            "side_job",
+            "export",
+            "inputs",
+            "model_library",
+        )
         for name in ("slicer.util", "SegRapSlicer", *(f"SegRapSlicerLib.{part}" for part in parts)):
             names.use_properties_as_attributes(name)
         _give("i18n", tr=lambda text: text, translate=lambda context, text: text)

@@ -205,7 +205,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device(name)
     if name == "mps":
         raise ResourceError(
-            "The device mps was asked for, but there is no Apple GPU here. Choose --device auto or cpu."
+            "The device mps was asked for, but there is no Apple GPU here. Choose auto or cpu.",
+            "device",
         )
     kind, _, number = name.partition(":")
     if kind == "cuda" and (number.isdigit() or not number):
