@@ -22,6 +22,7 @@ from segrap.errors import ModelError, UsageError
 from segrap.image import AxisOrder
 from segrap.midline import split_sides
 from segrap.models.folder import Model
+from segrap.pieces import remove_stray_pieces
 from segrap.progress import CancelCheck, Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -78,12 +79,16 @@ def contour(
     )
     layers = segmentation.layers
     split_sides(layers, plan.placement, plan.pairs, spacing_zyx)
+    remarks = list(segmentation.remarks)
+    if model.one_piece and (removed := remove_stray_pieces(layers, plan.placement, spacing_zyx)):
+        amounts = ", ".join(f"{name} {volume:.2g} cc" for name, volume in removed.items())
+        remarks.append(f"Small pieces apart from the structure were removed, as the model asks: {amounts}.")
     origin = provenance(pair, model)
     contours = Contours.from_layers(
         np.ascontiguousarray(order.undo(layers)),
         pair.non_contrast.geometry,
         plan.placement,
-        replace(origin, engine=segmentation.engine, remarks=(*origin.remarks, *segmentation.remarks)),
+        replace(origin, engine=segmentation.engine, remarks=(*origin.remarks, *remarks)),
         segmentation.confidence,
     )
     return contours if structures is None or not plan.pairs else contours.subset(structures)

@@ -5,6 +5,7 @@ A folder holds `dataset.json`, `plans.json` and `fold_*/checkpoint_final.pth`, a
     {"name": "...", "version": "1.0", "licence": "...", "description": "...",
      "intended_use": "demonstration" | "research" | "clinical",
      "channels": ["non_contrast", "contrast"],        one or two, in the model's channel order
+     "one_piece": false,                               true: pieces apart from the largest are removed
      "orientation": "LPS" | "RAS",                     how the arrays lay that it was trained on
      "structures": {"label name": ["Structure", ...]}, for labels with names of their own
      "split_at_midline": {"label name": ["Left", "Right"]}}  for labels that hold both sides
@@ -77,6 +78,7 @@ class Model:
     transpose_forward: axis i of the network is axis transpose_forward[i] of (z, y, x).
     spacing_mm, patch_size: in network order.
     mirror_axes: axes, in network order, over which the network may be mirrored and averaged; () for none.
+    one_piece: small pieces apart from the largest of each structure are to be removed (`segrap.pieces`).
     hash: "sha256:..." over every file that changes the result.
     """
 
@@ -85,6 +87,7 @@ class Model:
     version: str
     licence: str
     intended_use: str
+    one_piece: bool
     description: str
     channels: tuple[str, ...]
     orientation: str
@@ -170,6 +173,7 @@ def read_model(folder: str | Path, folds: Sequence[str | int] | None = None) -> 
         version=str(facts.get("version") or "unknown"),
         licence=str(facts.get("licence") or "unknown"),
         intended_use=_one_of(facts, "intended_use", INTENDED_USES, "research"),
+        one_piece=_yes_or_no(facts, "one_piece"),
         description=str(facts.get("description") or dataset.get("description") or ""),
         channels=channels,
         orientation=_orientation(plans, facts),
@@ -220,6 +224,13 @@ def _one_of(facts: Mapping[str, Any], key: str, allowed: Sequence[str], default:
     if value not in allowed:
         raise ModelError(f"The model's segrap.json has {key} {value!r}; it must be one of {', '.join(allowed)}.")
     return str(value)
+
+
+def _yes_or_no(facts: Mapping[str, Any], key: str) -> bool:
+    value = facts.get(key, False)
+    if not isinstance(value, bool):
+        raise ModelError(f"The model's segrap.json has {key} {value!r}; it must be true or false.")
+    return value
 
 
 def _choose_folds(folder: Path, wanted: Sequence[str | int] | None) -> tuple[str, ...]:

@@ -34,11 +34,12 @@ RECIPE = Recipe(
     noise=0.15,
     metadata={
         "name": "OpenKBP_8",
-        "version": "0.1",
+        "version": "1.0",
         "licence": "Apache-2.0 (data: OpenKBP, MIT)",
         "intended_use": "research",
         "description": "Eight organs from one CT, trained on OpenKBP planning CTs.",
         "channels": ["non_contrast"],
+        "one_piece": True,
     },
 )
 
