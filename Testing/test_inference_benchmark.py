@@ -15,7 +15,7 @@ PEER_PYTHON = Path(os.environ.get("SEGRAP_PEERS_PYTHON", HERE.parent / ".venv-pe
 
 
 def compare(folder: Path, *names: str, peers: Path = PEER_PYTHON) -> dict[str, list[str]]:
-    """Run the comparison on the smallest made-up patient; the table's rows by their titles."""
+    """Run the comparison on the smallest made-up patient; the rows by their titles, without what ran the network."""
     results = folder / "RESULTS.md"
     program = [sys.executable, HERE / "benchmarks" / "inference.py", "--case", "tiny", "--repeats", "1"]
     program += ["--work", folder / "work", "--results", results, "--only", *names]
@@ -24,7 +24,7 @@ def compare(folder: Path, *names: str, peers: Path = PEER_PYTHON) -> dict[str, l
     )
     assert done.returncode == 0, done.stderr[-3000:]
     table = [re.split(r"\s*\|\s*", line.strip("| ")) for line in results.read_text().splitlines() if line[:1] == "|"]
-    return {row[0]: row for row in table}
+    return {row[0].split(" (")[0]: row for row in table}
 
 
 def test_a_missing_peer_is_named_and_a_later_call_adds_what_it_measures(tmp_path: Path) -> None:

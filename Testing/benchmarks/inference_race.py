@@ -187,7 +187,8 @@ def revision(kind: str) -> str:
     if kind != "segrap":
         return ", ".join(f"{name} {version}" for name, version in peer_versions().items())
     total = hashlib.sha256()
-    for path in sorted([*PACKAGE.glob("engine/**/*.py"), *PACKAGE.glob("models/*.py")]):
+    reading = [PACKAGE / "models" / f"{name}.py" for name in ("checkpoint", "folder", "labels", "network")]
+    for path in sorted([*PACKAGE.glob("engine/**/*.py"), *reading]):
         total.update(path.name.encode() + path.read_bytes())
     return total.hexdigest()[:16]
 
