@@ -47,7 +47,7 @@ train-segrap: .venv/installed
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/pyvenv.cfg pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino]'
 	@touch $@
 
 .venv/installed-test: .venv/installed
