@@ -16,6 +16,8 @@ from segrap.training.small_model import Recipe, TrainingCase, by_the_clock, trai
 # OpenKBP's label values; its one mandible is split in the midline into SegRap's two.
 OPENKBP_LABELS = {1: "BrainStem", 2: "SpinalCord", 3: "Parotid_R", 4: "Parotid_L", 5: "Esophagus", 6: "Larynx"}
 OPENKBP_MANDIBLE = 7
+# Organs that are soft tissue throughout, and the axial area (cm2) that none of them passes: see faulty_references.
+SOFT_AND_NARROW = {"BrainStem": 15.0, "SpinalCord": 6.0, "Esophagus": 6.0}
 
 RECIPE = Recipe(
     name="OpenKBP_8",
@@ -48,13 +50,37 @@ def read_case(folder: Path) -> TrainingCase:
     """One OpenKBP patient (ct.nii.gz, labels.nii.gz) on the recipe's grid, the mandible split in its midline."""
     ct = read_image(folder / "ct.nii.gz")
     labels = split_mandible(read_image(folder / "labels.nii.gz").array)
-    present = set(np.unique(labels).tolist())
+    faulty = faulty_references(ct, labels)
+    present = set(np.unique(labels).tolist()) - set(faulty)
+    labels[np.isin(labels, faulty)] = 0
     missing = tuple(value for value in RECIPE.labels.values() if value and value not in present)
     hu, on_grid = _on_grid(ct, labels)
     body = np.argwhere(hu > -500)
     low, high = np.maximum(body.min(0) - 4, 0), body.max(0) + 5
     block = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     return TrainingCase(RECIPE.normalise([hu[block]]), on_grid[block], missing)
+
+
+def faulty_references(ct: Image, labels: np.ndarray) -> list[int]:
+    """The label values (z, y, x) in which this patient's reference cannot be the organ.
+
+    OpenKBP holds dose-shaping volumes that are called "SpinalCord" (18 and 35 cm2 in the axial plane, where a cord's
+    contour has 1 to 3), an esophagus drawn in air, and a patient whose contours do not lie on the CT (the brainstem
+    in bone), of whom nothing is used. Such references teach nothing and measure nothing.
+    """
+    pixel_cm2 = ct.geometry.spacing_mm[0] * ct.geometry.spacing_mm[1] / 100
+    faulty = []
+    for value, name in OPENKBP_LABELS.items():
+        inside = labels == value
+        if name not in SOFT_AND_NARROW or not inside.any():
+            continue
+        hu = np.median(ct.array[inside])
+        if hu > 100:
+            return list(np.unique(labels)[1:])
+        areas = inside.sum((1, 2))
+        if hu < -150 or np.median(areas[areas > 0]) * pixel_cm2 > SOFT_AND_NARROW[name]:
+            faulty.append(value)
+    return faulty
 
 
 def split_mandible(labels: np.ndarray) -> np.ndarray:
@@ -93,7 +119,10 @@ def _on_grid(ct: Image, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def score(model_folder: Path, patients: Iterable[Path]) -> dict[str, list[float]]:
-    """Dice of every structure over the patients who have it, on their own grid, through the road of any patient."""
+    """Dice of every structure over the patients who have it, on their own grid, through the road of any patient.
+
+    References that cannot be the organ (`faulty_references`) measure nothing and are left out.
+    """
     from segrap.contouring import contour
     from segrap.ct.pair import CTPair
     from segrap.models.folder import read_model
@@ -102,10 +131,12 @@ def score(model_folder: Path, patients: Iterable[Path]) -> dict[str, list[float]
     scores: dict[str, list[float]] = {name: [] for name in RECIPE.labels if name != "background"}
     for folder in patients:
         labels = split_mandible(read_image(folder / "labels.nii.gz").array)
-        contours = contour(CTPair(read_image(folder / "ct.nii.gz"), None, None, None, 0.0, ()), model)
+        ct = read_image(folder / "ct.nii.gz")
+        faulty = faulty_references(ct, labels)
+        contours = contour(CTPair(ct, None, None, None, 0.0, ()), model)
         for name, found in scores.items():
             truth = labels == RECIPE.labels[name]
-            if truth.any():
+            if truth.any() and RECIPE.labels[name] not in faulty:
                 found.append(dice(contours.mask(name), truth))
     return scores
 
