@@ -21,7 +21,7 @@ def measure(
     plan = OutputPlan(TABLE, (1, 2, 3) if regions else None, PLACEMENT)
     shells = ShellMargins(plan, TABLE, Head(None, None), spacing, probabilities=False)
     for z in range(labels.shape[0]):
-        maps = torch.from_numpy(scores[:, z])
+        maps = torch.from_numpy(scores[:, z]).movedim(0, 2)
         shells.add(z, maps, torch.from_numpy(labels[z]), torch.from_numpy(covered[z]))
     return shells.finish()
 

@@ -94,15 +94,15 @@ def test_the_ring_of_slices_gives_the_weighted_mean_of_all_tiles() -> None:
     rng = np.random.default_rng(0)
     for row, following in zip(plan.rows, [*(row.start for row in plan.rows[1:]), grid.padded[0]], strict=True):
         for y, x in row.tiles:
-            maps = rng.normal(size=(3, *grid.patch)).astype(np.float32)
+            maps = rng.normal(size=(*grid.patch, 3)).astype(np.float32)
             here = (slice(row.start, row.start + 8), slice(y, y + 12), slice(x, x + 20))
-            sums[(slice(None), *here)] += maps * weight
+            sums[(slice(None), *here)] += np.moveaxis(maps, 3, 0) * weight
             weights[here] += weight
             ring.add(torch.from_numpy(maps), (row.start, y, x))
         taken.update({z: maps for z, maps, covered in ring.take(row.start, following) if covered.all()})
     mean = (sums / weights)[:, :, :, 1:18]  # 17 voxels stand in the middle of a patch of 20
     assert sorted(taken) == list(range(21))
-    assert all(np.allclose(taken[z], mean[:, z], atol=1e-5) for z in taken)
+    assert all(np.allclose(taken[z].movedim(2, 0), mean[:, z], atol=1e-5) for z in taken)
 
 
 def paint(scores: np.ndarray, model: Model, output: OutputPlan, shape: tuple[int, int, int]) -> np.ndarray:
@@ -115,7 +115,7 @@ def paint(scores: np.ndarray, model: Model, output: OutputPlan, shape: tuple[int
     layers = np.zeros((output.table.shape[0], *shape), dtype=np.uint8)
     painter = LayerPainter(frame, grid, plan_tiles(grid, None), output, Head(None, None), layers, CPU)
     for z in range(scores.shape[1]):
-        painter.paint(z, torch.from_numpy(scores[:, z]), torch.ones(scores.shape[2:], dtype=torch.bool))
+        painter.paint(z, torch.from_numpy(scores[:, z]).movedim(0, 2), torch.ones(scores.shape[2:], dtype=torch.bool))
     return layers
 
 
@@ -162,7 +162,7 @@ def test_features_are_accumulated_where_they_are_fewer_and_give_the_same_scores(
     patch = np.random.default_rng(0).normal(size=(2, 8, 24, 32)).astype(np.float32)
     in_features, in_scores, chosen = (torch_backend(model, maps=maps) for maps in ("features", "scores", None))
     assert (in_features.channels, in_scores.channels, chosen.channels) == (12, 3, 3)
-    scores = in_features.head.scores(in_features.features(patch).flatten(1)).t().reshape(3, 8, 24, 32)
+    scores = in_features.head.scores(in_features.features(patch).flatten(0, 2)).reshape(8, 24, 32, 3)
     assert torch.allclose(scores, in_scores.features(patch), atol=1e-4)
 
 
@@ -170,7 +170,7 @@ def test_mirroring_is_done_only_along_the_axes_that_the_model_allows(tmp_path: P
     model = read_model(write_model_folder(tmp_path, mirror_axes=(2,)))
     patch = np.random.default_rng(0).normal(size=(2, 8, 24, 32)).astype(np.float32)
     plain, mirrored = (torch_backend(model, mirror=mirror) for mirror in (False, True))
-    both = [plain.features(patch), plain.features(patch[..., ::-1].copy()).flip(3)]
+    both = [plain.features(patch), plain.features(patch[..., ::-1].copy()).flip(2)]
     assert torch.allclose(mirrored.features(patch), torch.stack(both).mean(0), atol=1e-5)
 
 

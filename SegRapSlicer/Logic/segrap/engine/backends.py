@@ -38,10 +38,10 @@ class Head:
         self.bias = bias
 
     def scores(self, features: torch.Tensor) -> torch.Tensor:
-        """(features, voxels) to (voxels, classes), float32."""
+        """(voxels, features) to (voxels, classes), float32."""
         if self.weight is None or self.bias is None:
-            return features.t()
-        return torch.addmm(self.bias, features.t(), self.weight.t())
+            return features
+        return torch.addmm(self.bias, features, self.weight.t())
 
 
 class Backend:
@@ -65,23 +65,31 @@ class Backend:
     ) -> None:
         self.name, self.device, self.head, self.stop = name, device, head, stop
         self._runners, self._maps = runners, maps
-        axes = [axis + 2 for axis in model.mirror_axes] if mirror else []
+        axes = model.mirror_axes if mirror else ()
         self._flips = [flip for count in range(1, len(axes) + 1) for flip in combinations(axes, count)]
         weight = head.weight
         self.channels = model.labels.score_channels if weight is None else weight.shape[1]
 
     def features(self, patch: np.ndarray) -> torch.Tensor:
-        """(channel, z, y, x) float32 patch to (channels, z, y, x) float32 maps on `device`."""
+        """(channel, z, y, x) float32 patch to (z, y, x, channels) float32 maps on `device`.
+
+        They may lie in memory that the next call reuses.
+        """
         x = torch.from_numpy(patch)[None].to(self.device)
         with torch.inference_mode():
             maps = [self._mean_over_flips(runner, x) for runner in self._runners]
-            return torch.cat(maps) if self._maps == "features" else torch.stack(maps).mean(0)
+            if len(maps) == 1:
+                return maps[0]
+            return torch.cat(maps, dim=3) if self._maps == "features" else torch.stack(maps).mean(0)
 
     def _mean_over_flips(self, runner: FoldRunner, x: torch.Tensor) -> torch.Tensor:
-        total = runner(x)
+        maps = runner(x)
+        if not self._flips:
+            return maps
+        total = maps.clone()
         for flip in self._flips:
-            total += torch.flip(runner(torch.flip(x, flip)), [axis - 1 for axis in flip])
-        return total / (len(self._flips) + 1)
+            total += torch.flip(runner(torch.flip(x, [axis + 2 for axis in flip])), flip)
+        return total.div_(len(self._flips) + 1)
 
 
 class Opened(NamedTuple):

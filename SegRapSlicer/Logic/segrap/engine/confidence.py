@@ -57,7 +57,7 @@ class ShellMargins:
         self._sums, self._counts = np.zeros(len(self._names)), np.zeros(len(self._names))
 
     def add(self, z: int, maps: torch.Tensor, labels: torch.Tensor, covered: torch.Tensor) -> None:
-        """Take network slice z, in ascending order: maps (channels, y, x), label indices and where a tile was run."""
+        """Take network slice z, in ascending order: maps (y, x, channels), label indices and where a tile was run."""
         members = self._members.to(labels.device)[labels.long()]
         self._planes[z] = _Plane(maps, members, self._near_border(members), covered)
         while self._next + self._reach[0] <= z:
@@ -116,10 +116,10 @@ class ShellMargins:
         self._planes.pop(z - self._reach[0], None)
 
     def _margins(self, maps: torch.Tensor, voxels: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-        flat = maps.flatten(1)
+        flat = maps.flatten(0, 1)
         for first in range(0, len(voxels), VOXELS_AT_ONCE):
             part = slice(first, first + VOXELS_AT_ONCE)
-            scores = self._head.scores(flat[:, voxels[part]])
+            scores = self._head.scores(flat[voxels[part]])
             if self._regions:
                 yield part, torch.tanh(scores.abs() / 2).amin(1)  # |2p - 1| of p = 1 / (1 + exp(-score))
                 continue

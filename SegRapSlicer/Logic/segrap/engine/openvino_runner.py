@@ -72,7 +72,7 @@ def openvino_runners(
 
 
 class OpenVINORunner:
-    """A compiled network. Its output lies in memory that the next call reuses."""
+    """A compiled network."""
 
     def __init__(self, compiled: Any, stop: Stop) -> None:
         self._request = compiled.create_infer_request()
@@ -87,7 +87,7 @@ class OpenVINORunner:
             self._request.cancel()
             self._request.wait()
             raise
-        return torch.from_numpy(self._request.get_output_tensor(0).data)[0].clone()
+        return torch.from_numpy(self._request.get_output_tensor(0).data)[0]
 
 
 def converted(model: Model, maps: Maps, version: str, convert: bool, stop: Stop, say: Callable[[str], None]) -> Path:
@@ -97,7 +97,7 @@ def converted(model: Model, maps: Maps, version: str, convert: bool, stop: Stop,
     written), Cancelled.
     """
     patch = "x".join(str(n) for n in model.patch_size)
-    target = conversions_folder(model.hash) / f"openvino-{version}-{maps}-{patch}"
+    target = conversions_folder(model.hash) / f"openvino-{version}-{maps}-last-{patch}"
     if _whole(target, model):
         return target
     if not convert:

@@ -27,24 +27,32 @@ class Stop:
 
 
 class FoldRunner(Protocol):
-    """(1, channel, z, y, x) float32 patch to (maps, z, y, x) float32, on the patch's device."""
+    """(1, channel, z, y, x) float32 patch to (z, y, x, maps) float32, on the patch's device.
+
+    The maps may lie in memory that the next call reuses.
+    """
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor: ...
 
 
 class MapsOf(torch.nn.Module):
-    """A network as a module whose output are its maps."""
+    """A network as a module whose output are its maps, those of one voxel side by side.
+
+    So the fastest kernels write them, and so they are read: a voxel's maps are weighted, added and scored together.
+    """
 
     def __init__(self, network: UNet, maps: Maps) -> None:
         super().__init__()
         self.network, self.maps = network, maps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(1, channel, z, y, x) to (1, maps, z, y, x)."""
+        """(1, channel, z, y, x) to (1, z, y, x, maps)."""
         if self.maps == "features":
-            return self.network.features(x)
-        scores = self.network(x)
-        return scores.float().softmax(1) if self.maps == "probabilities" else scores
+            maps = self.network.features(x)
+        else:
+            scores = self.network(x)
+            maps = scores.float().softmax(1) if self.maps == "probabilities" else scores
+        return maps.permute(0, 2, 3, 4, 1)
 
 
 class TorchRunner:

@@ -34,12 +34,12 @@ class FeatureRing:
         self._grid, self._plan = grid, plan
         rows, columns = (part.stop - part.start for part in plan.window)
         depth = grid.patch[0]
-        self._sums = torch.zeros((depth, channels, rows, columns), device=device)
+        self._sums = torch.zeros((depth, rows, columns, channels), device=device)
         self._weights = torch.zeros((depth, rows, columns), device=device)
         self._importance = torch.from_numpy(weights).to(device)
 
     def add(self, features: torch.Tensor, start: tuple[int, int, int]) -> None:
-        """Add the (channels, z, y, x) maps of the tile at `start`."""
+        """Add the (z, y, x, channels) maps of the tile at `start`."""
         depth, height, width = self._grid.patch
         y, x = start[1] - self._plan.window[0].start, start[2] - self._plan.window[1].start
         first = start[0] % depth
@@ -50,13 +50,12 @@ class FeatureRing:
         ):
             weights = self._importance[source]
             here = (slice(y, y + height), slice(x, x + width))
-            maps = features[:, source].transpose(0, 1)
-            self._sums[(place, slice(None), *here)].addcmul_(maps, weights[:, None])
+            self._sums[(place, *here)].addcmul_(features[source], weights[..., None])
             self._weights[(place, *here)].add_(weights)
 
     def take(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """Give away the finished slices start to stop and empty them: their z in the network's grid, their mean maps
-        (channels, y, x) and where a tile was run (y, x), both inside the window without padding."""
+        (y, x, channels) and where a tile was run (y, x), both inside the window without padding."""
         before, shape = self._grid.before, self._grid.shape
         inside = tuple(
             slice(part.start + b - w.start, part.stop + b - w.start)
@@ -67,7 +66,7 @@ class FeatureRing:
             z = padded_z - before[0]
             if 0 <= z < shape[0]:
                 covered = weights[inside] > 0
-                yield z, sums[(slice(None), *inside)] / weights[inside].masked_fill(~covered, 1), covered
+                yield z, sums[inside] / weights[inside].masked_fill(~covered, 1)[..., None], covered
             sums.zero_()
             weights.zero_()
 
@@ -142,12 +141,12 @@ class LayerPainter:
         return labels
 
     def _labels(self, maps: torch.Tensor) -> torch.Tensor:
-        flat = maps.flatten(1)
-        labels = torch.empty(flat.shape[1], dtype=torch.uint8, device=maps.device)
-        for first in range(0, flat.shape[1], VOXELS_AT_ONCE):
+        flat = maps.flatten(0, 1)
+        labels = torch.empty(len(flat), dtype=torch.uint8, device=maps.device)
+        for first in range(0, len(flat), VOXELS_AT_ONCE):
             part = slice(first, first + VOXELS_AT_ONCE)
-            labels[part] = self._decide(self._head.scores(flat[:, part]))
-        return labels.reshape(maps.shape[1:])
+            labels[part] = self._decide(self._head.scores(flat[part]))
+        return labels.reshape(maps.shape[:2])
 
     def _decide(self, scores: torch.Tensor) -> torch.Tensor:
         """(voxels, classes) scores to label indices, uint8. Of equal scores the first class wins, as in numpy."""
@@ -187,10 +186,10 @@ def _interpolate_plane(
     x1: torch.Tensor,
     x_weight: torch.Tensor,
 ) -> torch.Tensor:
-    """Bilinear interpolation of (channels, y, x) maps at voxels: (channels, voxels)."""
-    flat, width = maps.flatten(1), maps.shape[2]
-    total = torch.zeros((flat.shape[0], len(y0)), device=maps.device, dtype=maps.dtype)
+    """Bilinear interpolation of (y, x, channels) maps at voxels: (voxels, channels)."""
+    flat, width = maps.flatten(0, 1), maps.shape[1]
+    total = torch.zeros((len(y0), flat.shape[1]), device=maps.device, dtype=maps.dtype)
     for y, wy in ((y0, 1 - y_weight), (y1, y_weight)):
         for x, wx in ((x0, 1 - x_weight), (x1, x_weight)):
-            total += flat[:, y * width + x] * (wy * wx).to(maps.dtype)
+            total.addcmul_(flat[y * width + x], (wy * wx).to(maps.dtype)[:, None])
     return total
