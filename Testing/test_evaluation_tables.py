@@ -12,10 +12,11 @@ import pytest
 from evaluation_cases import PREDICTION, REFERENCE, as_masks, drawn, folder_of_cases, method
 
 from segrap.errors import InputError, UsageError
-from segrap.evaluation.box_plots import write_box_plots
+from segrap.evaluation.box_plots import box_plots
 from segrap.evaluation.comparison import compare
 from segrap.evaluation.evaluate import evaluate
-from segrap.evaluation.ranking import rank, standings, write_ranking_markdown
+from segrap.evaluation.pages import write_summary
+from segrap.evaluation.ranking import rank, standings, summary_of_ranking
 from segrap.evaluation.score_tables import groups, statistics
 
 TABLES = ("scores.csv", "summary.csv", "summary.md", "summary.tex", "summary.html")
@@ -91,7 +92,8 @@ def test_the_summary_for_people_stands_beside_published_scores(tmp_path: Path, r
     assert "Structures without a prediction, scored 0: Chiasm (reference)." in text
     parotid = next(line for line in text.splitlines() if line.startswith("| Parotid_L"))
     assert parotid.endswith("| 90.26 ± 4.41 | 86.0 |")
-    assert "| nnU-Net baseline | Organs | 84.65 ± 9.95 |" in text
+    teams = next(line for line in text.splitlines() if line.startswith("| all organs"))
+    assert teams.endswith("| 84.65 ± 9.95 |")
 
 
 def test_latex_and_html_hold_the_cells_of_the_markdown(tmp_path: Path, reference: Path):
@@ -169,20 +171,25 @@ def test_several_predictions_come_out_in_a_folder_each_and_ranked(tmp_path: Path
     _, files = evaluate(methods, reference, tmp_path / "out")
     assert {str(file.relative_to(tmp_path / "out")) for file in files} == {
         "ranking.csv",
-        "ranking.md",
+        "patients.png",
         "scores.svg",
+        "summary.html",
+        "summary.md",
+        "summary.tex",
         *(f"{name}/{table}" for name in ("off", "exact") for table in TABLES),
     }
-    text = (tmp_path / "out" / "ranking.md").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert text.index("| 1 | exact |") < text.index("| 2 | off |")
 
 
 def test_the_table_of_methods_has_mean_and_deviation_and_the_best_in_bold(tmp_path: Path):
     comparisons = {"a": method({"Brain": [0.9, 0.8]}), "b": method({"Brain": [0.8, 0.6]})}
-    write_ranking_markdown(comparisons, rank(comparisons), tmp_path / "ranking.md")
-    lines = (tmp_path / "ranking.md").read_text(encoding="utf-8").splitlines()
-    assert "| Brain | **85.00** ± 7.07 | 70.00 ± 14.14 |" in lines
-    assert "| Organs | **85.00** ± 7.07 | 70.00 ± 14.14 |" in lines
+    write_summary(summary_of_ranking(comparisons, rank(comparisons)), tmp_path)
+    text, tex, page = ((tmp_path / f"summary.{ending}").read_text("utf-8") for ending in ("md", "tex", "html"))
+    assert "| Brain | **85.00** ± 7.07 | 70.00 ± 14.14 |" in text.splitlines()
+    assert "| Organs | **85.00** ± 7.07 | 70.00 ± 14.14 |" in text.splitlines()
+    assert r"Brain & \textbf{85.00} $\pm$ 7.07 & 70.00 $\pm$ 14.14 \\" in tex.splitlines()
+    assert "<td><b>85.00</b> ± 7.07</td>" in page
 
 
 def test_two_predictions_of_one_name_are_refused(tmp_path: Path, reference: Path):
@@ -196,13 +203,12 @@ def test_two_predictions_of_one_name_are_refused(tmp_path: Path, reference: Path
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn_boxes(tmp_path: Path, scores: dict[str, list[float]]) -> ElementTree.Element:
-    write_box_plots({"a <b>": method(scores)}, tmp_path / "scores.svg")
-    return ElementTree.parse(tmp_path / "scores.svg").getroot()
+def drawn_boxes(scores: dict[str, list[float]]) -> ElementTree.Element:
+    return ElementTree.fromstring(box_plots({"a <b>": method(scores)}))
 
 
-def test_a_box_reaches_from_quartile_to_quartile_on_a_common_scale(tmp_path: Path):
-    picture = drawn_boxes(tmp_path, {"Brain": [0.2, 0.4, 0.6, 0.8, 1.0]})
+def test_a_box_reaches_from_quartile_to_quartile_on_a_common_scale():
+    picture = drawn_boxes({"Brain": [0.2, 0.4, 0.6, 0.8, 1.0]})
     labels = [(text.text, float(text.get("x", ""))) for text in picture.iter(f"{SVG}text")]
     start, end = (next(x for text, x in labels if text == percent) for percent in ("40", "80"))
     box = next(box for box in picture.iter(f"{SVG}rect") if box.get("fill-opacity"))
@@ -210,12 +216,12 @@ def test_a_box_reaches_from_quartile_to_quartile_on_a_common_scale(tmp_path: Pat
     assert float(box.get("width", "")) == pytest.approx(end - start)
 
 
-def test_scores_beyond_the_whiskers_are_dots(tmp_path: Path):
-    picture = drawn_boxes(tmp_path, {"Brain": [0.8, 0.81, 0.82, 0.83, 0.3]})
+def test_scores_beyond_the_whiskers_are_dots():
+    picture = drawn_boxes({"Brain": [0.8, 0.81, 0.82, 0.83, 0.3]})
     assert len(list(picture.iter(f"{SVG}circle"))) == 2  # one of DSC, one of NSD
 
 
-def test_every_structure_has_its_row(tmp_path: Path):
-    picture = drawn_boxes(tmp_path, {"Brain": [0.9], "Chiasm": [0.5], "GTVp": [0.7]})
+def test_every_structure_has_its_row():
+    picture = drawn_boxes({"Brain": [0.9], "Chiasm": [0.5], "GTVp": [0.7]})
     texts = {text.text for text in picture.iter(f"{SVG}text")}
     assert {"Brain", "Chiasm", "GTVp", "a <b>"} <= texts

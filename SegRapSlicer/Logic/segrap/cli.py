@@ -162,11 +162,18 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
     help="NSD tolerances: of the challenge's published script, or those that its 2023 test really applied.",
 )
 @click.option("--commission", is_flag=True, help="Write a clinic's commissioning report instead of the tables.")
+@click.option("--ct", type=some_path, help="The CT, or a folder of the cases' CTs, to show contours on.")
 @as_json
 def evaluate(
-    predictions: tuple[Path, ...], reference: Path, output: Path, tolerances: Any, commission: bool, as_json: bool
+    predictions: tuple[Path, ...],
+    reference: Path,
+    output: Path,
+    tolerances: Any,
+    commission: bool,
+    ct: Path | None,
+    as_json: bool,
 ) -> None:
-    """Score PREDICTION against REFERENCE as the SegRap challenge does; write tables of scores into the output folder.
+    """Score PREDICTION against REFERENCE as the SegRap challenge does; write tables and figures into the output folder.
 
     Each is one case or a folder of cases: .seg.nrrd, a challenge stack (.mha), a folder of masks named after structures
     (.nii.gz), a volume of sub-class ids, an RTSTRUCT beside its CT, or a folder with one of these. Several predictions
@@ -176,7 +183,7 @@ def evaluate(
     from segrap.evaluation.score_tables import summary_facts
 
     with progress_bar() as progress:
-        comparisons, files = evaluate_contours(predictions, reference, output, tolerances, commission, progress)
+        comparisons, files = evaluate_contours(predictions, reference, output, tolerances, commission, ct, progress)
     facts = {method: summary_facts(comparison) for method, comparison in comparisons.items()}
     for method, found in facts.items():
         for kind in ("missing_cases", "missing_structures", "extra_cases", "extra_structures"):

@@ -1,1 +1,1 @@
-"""What is said about contours: reports and, in time, scores."""
+"""What is said about contours: reports, scores, tables and figures."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from segrap.evaluation.comparison import Comparison
 from segrap.evaluation.published import STRUCTURES
 from segrap.evaluation.score_tables import CHALLENGE_SCORES, measured, statistics
-from segrap.writing import replacing
 
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -19,14 +17,14 @@ _BOX_PX, _ROW_GAP_PX, _TOP_PX = 9, 7, 46
 _WHISKER = 1.5
 
 
-def write_box_plots(comparisons: Mapping[str, Comparison], path: str | Path) -> None:
-    """Draw every method's scores over cases: the box from quartile to quartile, the median in it, whiskers to the last
-    score within 1.5 interquartile ranges, dots beyond; a diamond is the mean DSC of the challenge's best team.
+def box_plots(comparisons: Mapping[str, Comparison]) -> str:
+    """Every method's scores over cases as an SVG picture: the box from quartile to quartile, the median in it, whiskers
+    to the last score within 1.5 interquartile ranges, dots beyond; a diamond is the mean DSC of the challenge's best
+    team.
 
-    comparisons: by name of the method, with the same reference. Raises OutputError.
+    comparisons: by name of the method, with the same reference.
     """
-    with replacing(path) as temporary:
-        temporary.write_text("\n".join(_picture(comparisons)) + "\n", encoding="utf-8")
+    return "\n".join(_picture(comparisons))
 
 
 def _picture(comparisons: Mapping[str, Comparison]) -> Iterator[str]:

@@ -19,9 +19,10 @@ from segrap.contours import Provenance
 from segrap.errors import InputError
 from segrap.evaluation.cases import Case
 from segrap.evaluation.comparison import Comparison, Result, Source
+from segrap.evaluation.pages import Summary, Table, page
 from segrap.evaluation.published import STRUCTURES
 from segrap.evaluation.score_tables import MEASURES, measured, number, statistics, write_csv
-from segrap.evaluation.summary import SCORE_NOTES, Summary, Table, missing_and_remarks, page, scores_table
+from segrap.evaluation.summary import SCORE_NOTES, missing_and_remarks, scores_table
 from segrap.writing import replacing
 
 # Tukey's fences; with fewer cases than this the quartiles mean too little.

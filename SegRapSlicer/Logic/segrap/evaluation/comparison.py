@@ -46,6 +46,11 @@ class Source(NamedTuple):
     prediction: Case | None
     made_by: Provenance | None
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the files of both lie; the CT of an RTSTRUCT may lie in either."""
+        return tuple(case.folder for case in (self.prediction, self.reference) if case)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -125,7 +130,7 @@ def compare(
                 remarks[f"{name}: not known here, in the {side}: {', '.join(contours.left_out)}."] = None
             if one.kind in ("labels", "RTSTRUCT"):  # what was made of the file; elsewhere, how the model was run
                 remarks |= dict.fromkeys(f"{name}: {remark}" for remark in contours.provenance.remarks)
-        found, expected = _on_one_grid(found, expected, case, truth)
+        found, expected = on_one_grid(found, expected, case, truth)
         extra |= set(found.names) - set(expected.names)
         for structure, (state, scores) in score_contours(found, expected, tolerance_mm).items():
             results.append(Result(name, structure, state, scores))
@@ -201,8 +206,11 @@ def _some(names: Mapping[str, Case]) -> str:
     return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
 
 
-def _on_one_grid(prediction: Contours, reference: Contours, predicted: Case, known: Case) -> tuple[Contours, Contours]:
-    """Both contours with their axes along the patient's. Raises InputError when they are on different grids."""
+def on_one_grid(prediction: Contours, reference: Contours, predicted: Case, known: Case) -> tuple[Contours, Contours]:
+    """Both contours with their axes along the patient's. A challenge stack, which has no place, takes the other's.
+
+    Raises InputError when they are on different grids.
+    """
     theirs, ours = prediction.geometry, reference.geometry
     if "stack" in (predicted.kind, known.kind):  # has a spacing, but no place of its own
         theirs, ours = Geometry(theirs.spacing_mm), Geometry(ours.spacing_mm)

@@ -18,8 +18,10 @@ import numpy as np
 
 from segrap.errors import InputError
 from segrap.evaluation.comparison import Comparison
+from segrap.evaluation.pages import Picture, Summary, Table
+from segrap.evaluation.published_tables import PUBLISHED_NOTES, published_tables
 from segrap.evaluation.score_tables import CHALLENGE_SCORES, groups, measured, statistics, write_csv
-from segrap.writing import replacing
+from segrap.evaluation.summary import SCORE_NOTES, missing_and_remarks
 
 _SIGNIFICANCE = 0.05
 
@@ -107,35 +109,43 @@ def write_ranking_csv(ranks: Sequence[Rank], path: str | Path) -> None:
     write_csv(path, ["method", "structure", "score", "mean", "rank", "rank_with_ties"], rows)
 
 
-def write_ranking_markdown(comparisons: Mapping[str, Comparison], ranks: Sequence[Rank], path: str | Path) -> None:
-    """Write the standings, then tables of DSC and NSD like the challenge's: a row per structure and per group, a column
-    per method, best first; mean and standard deviation over cases. Raises OutputError.
+def summary_of_ranking(
+    comparisons: Mapping[str, Comparison], ranks: Sequence[Rank], pictures: tuple[Picture, ...] = ()
+) -> Summary:
+    """The standings, then tables like the challenge's: DSC and NSD with a row per structure and per group and a column
+    per method, best first, mean and standard deviation over cases, the best mean in bold; then all beside its teams.
     """
     order = standings(ranks)
-    lines = [
-        "# Ranking",
-        "",
-        "| place | method | mean rank | score | mean rank with ties | score with ties |",
-        "|---:|---|---:|---:|---:|---:|",
-    ]
+    rows = []
     for one in order:
         place = 1 + sum(other.mean_rank < one.mean_rank - 1e-9 for other in order)
-        lines.append(
-            f"| {place} | {one.method} | {one.mean_rank:.2f} | {one.score:.4f} | {one.tied_mean_rank:.2f} "
-            f"| {one.tied_score:.4f} |"
-        )
-    lines += ["", "Score: mean rank over structures, DSC and NSD, divided by the number of methods."]
-    lines += [f"With ties: significant differences only (Wilcoxon signed-rank test, {_SIGNIFICANCE:.0%})."]
+        scores = (f"{one.mean_rank:.2f}", f"{one.score:.4f}", f"{one.tied_mean_rank:.2f}", f"{one.tied_score:.4f}")
+        rows.append((str(place), one.method, *scores))
+    header = ("place", "method", "mean rank", "score", "mean rank with ties", "score with ties")
     best_first = {one.method: comparisons[one.method] for one in order}
-    for score in CHALLENGE_SCORES:
-        lines += ["", f"## {score.upper()}, per cent, mean ± SD over cases", ""]
-        lines += ["| structure | " + " | ".join(best_first) + " |", "|---|" + "---:|" * len(best_first)]
-        lines += _rows(best_first, score)
-    with replacing(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tables = (
+        Table("Standings", header, tuple(rows), 2),
+        *(
+            Table(f"{score.upper()}, per cent, mean ± SD over cases", ("structure", *best_first),
+                  tuple(_rows(best_first, score)))
+            for score in CHALLENGE_SCORES
+        ),
+        *published_tables(best_first),
+    )  # fmt: skip
+    missing = tuple(f"{method}: {item}" for method, one in comparisons.items() for item in missing_and_remarks(one))
+    notes = (
+        "Score: mean rank over structures, DSC and NSD, divided by the number of methods. "
+        f"With ties: significant differences only (Wilcoxon signed-rank test, {_SIGNIFICANCE:.0%}).",
+        *SCORE_NOTES,
+        *PUBLISHED_NOTES,
+    )
+    cases = len(next(iter(comparisons.values())).cases)
+    tolerances = next(iter(comparisons.values())).tolerances
+    opening = (f"{len(order)} methods, {cases} case{'s' * (cases != 1)}. NSD tolerances: {tolerances}.",)
+    return Summary("Ranking", opening, missing, tables, notes, pictures)
 
 
-def _rows(comparisons: Mapping[str, Comparison], score: str) -> Iterator[str]:
+def _rows(comparisons: Mapping[str, Comparison], score: str) -> Iterator[tuple[str, ...]]:
     """Structures, then groups (cases and structures pooled); the best mean in bold."""
     one = next(iter(comparisons.values()))
     for name in (*one.structures, *groups(one)):
@@ -145,4 +155,4 @@ def _rows(comparisons: Mapping[str, Comparison], score: str) -> Iterator[str]:
             sd = "" if math.isnan(values.sd) else f" ± {100 * values.sd:.2f}"
             bold = "**" * math.isclose(values.mean, max(other.mean for other in found))
             cells.append(f"{bold}{100 * values.mean:.2f}{bold}{sd}")
-        yield f"| {name} | " + " | ".join(cells) + " |"
+        yield (name, *cells)

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image as Pillow
 
 from segrap import anatomy
 from segrap.contours import Contours, StructureFacts
 from segrap.errors import InputError
-from segrap.evaluation.views import AXIAL, CORONAL, PLANES, SAGITTAL, SOFT_TISSUE, Frame, Plane, Views, window_for
+from segrap.evaluation.cuts import LOWER, MIDLINE, UPPER, cut_through
+from segrap.evaluation.views import AXIAL, CORONAL, PLANES, SAGITTAL, Views, window_for
 from segrap.image import Image
 from segrap.quality import SCAN_LENGTH_DEPENDENT, Finding, words_for_cc
 from segrap.writing import replacing
@@ -28,26 +28,8 @@ if TYPE_CHECKING:
 
 _VIEW_SIDE_PX = 280
 _OVERVIEW_HEIGHT_PX = 640
-_OVERVIEW_MARGIN_MM = 20.0
 _GAP_PX = 6
 _JPEG_QUALITY = 82
-
-_OVERVIEW_LEAST_MM = 220.0  # a few small structures are shown with the head around them
-
-# What the overview is cut through: the middle of the first of these groups that is there.
-_Levels = tuple[tuple[str, tuple[str, ...]], ...]
-_UPPER: _Levels = (
-    ("the eyes", ("Eye_L", "Eye_R")),
-    ("the optic nerves", ("OpticNerve_L", "OpticNerve_R")),
-    ("the brain stem", ("BrainStem",)),
-)
-_LOWER: _Levels = (
-    ("the parotid glands", ("Parotid_L", "Parotid_R")),
-    ("the submandibular glands", ("Submandibular_L", "Submandibular_R")),
-    ("the oral cavity", ("OralCavity",)),
-    ("the larynx", ("Larynx",)),
-)
-_MIDLINE: _Levels = (("the midline", ("BrainStem", "SpinalCord", "Pituitary", "Chiasm", "Larynx")),)
 
 _SEVERITY_WORDS = {"fault": "Fault", "unusual": "Check", "note": "Note"}
 _USE_WORDS = {
@@ -127,31 +109,15 @@ def _overview(views: Views) -> list[tuple[str, Pillow.Image]]:
     """What each panel shows, and the panel; none when every structure is empty."""
     if not views.places:
         return []
-    low, high = [], []
-    for axis, spacing_mm in enumerate(views.spacing_zyx_mm):
-        margin = _OVERVIEW_MARGIN_MM / spacing_mm
-        start = min(place.box[axis].start for place in views.places.values()) - margin
-        stop = max(place.box[axis].stop for place in views.places.values()) + margin
-        lacking = max(_OVERVIEW_LEAST_MM / spacing_mm - (stop - start), 0.0)
-        low.append(max(start - lacking / 2, 0.0))
-        high.append(min(stop + lacking / 2, views.ct.shape[axis]))
-
-    def panel(plane: Plane, levels: _Levels, height_px: int) -> tuple[str, Pillow.Image]:
-        words, index = _level(views, levels, plane.through)
-        down, across = plane.down, plane.across
-        height_mm, width_mm = ((high[axis] - low[axis]) * views.spacing_zyx_mm[axis] for axis in (down, across))
-        frame = Frame(
-            low[down], low[across], high[down], high[across], height_px, round(height_px * width_mm / height_mm)
-        )
-        return f"{plane.name.capitalize()} at {words}", views.draw(plane, index, frame, SOFT_TISSUE, fill=0.2)
-
     half_px = (_OVERVIEW_HEIGHT_PX - _GAP_PX) // 2
-    return [
-        panel(AXIAL, _UPPER, half_px),
-        panel(AXIAL, _LOWER, half_px),
-        panel(CORONAL, _LOWER, _OVERVIEW_HEIGHT_PX),
-        panel(SAGITTAL, _MIDLINE, _OVERVIEW_HEIGHT_PX),
-    ]
+    wanted = (
+        (AXIAL, UPPER, half_px),
+        (AXIAL, LOWER, half_px),
+        (CORONAL, LOWER, _OVERVIEW_HEIGHT_PX),
+        (SAGITTAL, MIDLINE, _OVERVIEW_HEIGHT_PX),
+    )
+    cuts = [(cut_through(views, plane, levels), height_px) for plane, levels, height_px in wanted]
+    return [(cut.words, cut.draw(views, cut.of_height(height_px))) for cut, height_px in cuts]
 
 
 def _overview_columns(panels: list[tuple[str, Pillow.Image]]) -> dict[str, Any]:
@@ -161,15 +127,6 @@ def _overview_columns(panels: list[tuple[str, Pillow.Image]]) -> dict[str, Any]:
         "widths": " ".join(f"{column[0][1].width}fr" for column in columns if column),
         "columns": [[(words, _data_uri(picture)) for words, picture in column] for column in columns if column],
     }
-
-
-def _level(views: Views, levels: _Levels, axis: int) -> tuple[str, int]:
-    """The first level of which a structure is there, in words, and its index along an axis of the turned volume."""
-    for words, names in levels:
-        centres = [views.places[name].centre[axis] for name in names if name in views.places]
-        if centres:
-            return words, round(float(np.mean(centres)))
-    return "the middle of all structures", round(float(np.mean([p.centre[axis] for p in views.places.values()])))
 
 
 def _section(views: Views, name: str, findings: tuple[Finding, ...]) -> dict[str, Any]:

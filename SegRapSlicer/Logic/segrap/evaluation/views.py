@@ -261,7 +261,7 @@ def _depth_mm(inside: np.ndarray, pixel_mm: tuple[float, float]) -> np.ndarray:
 def _annotate(picture: Pillow.Image, plane: Plane, width_mm: float) -> None:
     draw = ImageDraw.Draw(picture)
     width, height, pad = picture.width, picture.height, 4
-    font = _font(min(max(12, min(width, height) // 22), 18))
+    font = font_of(min(max(12, min(width, height) // 22), 18))
     left, right, top, bottom = plane.sides
     for letter, place, anchor in (
         (left, (pad, height / 2), "lm"),
@@ -279,5 +279,6 @@ def _annotate(picture: Pillow.Image, plane: Plane, width_mm: float) -> None:
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The letters of all pictures, of that height in pixels."""
     return ImageFont.load_default(size)
