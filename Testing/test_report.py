@@ -197,3 +197,39 @@ def test_structures_of_any_size_and_place_can_be_shown() -> None:
         views = Views(ct(geometry), Contours.from_masks(masks, geometry, Provenance()))
         for plane in PLANES:
             assert len(columns_of(views.of_structure("GTVp", plane, 280), RED))
+
+
+def reach_of(mask: np.ndarray, frame: tuple[float, float, float, float], side_px: int) -> tuple[float, ...]:
+    """First and last row, first and last column in voxels that the outline of a mask is drawn on, in its slice 7."""
+    from segrap.evaluation.views import AXIAL, SOFT_TISSUE, Frame, Views
+
+    geometry = Geometry((1.0, 1.0, 3.0))
+    black = Image(np.full(mask.shape, -1024, np.int16), geometry)
+    views = Views(black, Contours.from_masks({"GTVp": mask}, geometry, Provenance()))
+    drawn = np.asarray(views.draw(AXIAL, 7, Frame(*frame, side_px, side_px), SOFT_TISSUE, bold="GTVp"))
+    rows, columns = np.nonzero(np.abs(drawn.astype(float) - RED).max(axis=2) < 120)
+    top, left, bottom, right = frame
+    return (
+        rows.min() * (bottom - top) / side_px + top,
+        (rows.max() + 1) * (bottom - top) / side_px + top,
+        columns.min() * (right - left) / side_px + left,
+        (columns.max() + 1) * (right - left) / side_px + left,
+    )
+
+
+def test_no_line_is_drawn_beside_a_structure_that_fills_one_side_of_its_box() -> None:
+    """Smoothing once wrapped around the crop: a second line ran beside the first, where the crop ended."""
+    mask = np.zeros((12, 80, 80), bool)
+    mask[2:5, 20:60, 20:60] = True  # its box
+    mask[5:9, 20:26, 20:60] = True
+    assert reach_of(mask, (10, 10, 70, 70), 160) == pytest.approx((20, 26, 20, 60), abs=1.0)
+
+
+@pytest.mark.parametrize("side", ["top", "bottom", "left", "right"])
+def test_a_structure_at_the_scans_edge_draws_nothing_at_the_other_side(side: str) -> None:
+    mask = np.zeros((12, 80, 80), bool)
+    mask[2:5] = True
+    at = {"top": np.s_[5:9, :6], "bottom": np.s_[5:9, 74:], "left": np.s_[5:9, :, :6], "right": np.s_[5:9, :, 74:]}
+    mask[at[side]] = True
+    expected = {"top": (0, 6, 0, 80), "bottom": (74, 80, 0, 80), "left": (0, 80, 0, 6), "right": (0, 80, 74, 80)}
+    assert reach_of(mask, (0, 0, 80, 80), 160) == pytest.approx(expected[side], abs=1.0)
