@@ -38,7 +38,7 @@ def ct(geometry: Geometry = GEOMETRY, shape: tuple[int, int, int] = SHAPE) -> Im
 
 def contours(use: IntendedUse = "research", model: str = "Model54", **masks: np.ndarray) -> Contours:
     chosen = masks or {"Parotid_L": block(15, 24, 36), "Parotid_R": block(15, 24, 12)}
-    return Contours.from_masks(chosen, GEOMETRY, Provenance(model, "2.1", "0123456789abcdef", use, "Apache-2.0"))
+    return Contours.from_masks(chosen, GEOMETRY, Provenance(model, "2.1", "sha256:0123456789abcdef", use, "Apache-2.0"))
 
 
 def report(path: Path, made: Contours, image: Image | CTPair | None = None, findings: tuple[Finding, ...] = ()) -> str:

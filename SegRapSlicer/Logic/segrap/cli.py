@@ -252,12 +252,17 @@ def check(file: Path, ct_folder: Path, as_json: bool) -> None:
 @click.argument("file", type=some_path)
 @click.argument("ct_folder", type=some_path)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def read(file: Path, ct_folder: Path, output: Path) -> None:
-    """Turn the structures of an RTSTRUCT into a Slicer segmentation (.seg.nrrd) on the CT in CT_FOLDER."""
+@click.option("--names", type=some_path, help='A site\'s own names, as for `write`: {"Parotid_L": "Parotis li"}.')
+def read(file: Path, ct_folder: Path, output: Path, names: Path | None) -> None:
+    """Turn the structures of an RTSTRUCT into a Slicer segmentation (.seg.nrrd) on the CT in CT_FOLDER.
+
+    They are known by their SegRap or TG-263 names, and by those in the file of --names.
+    """
     from segrap.contour_files.seg_nrrd import write_seg_nrrd
+    from segrap.naming import read_names
     from segrap.rtstruct.read import read_rtstruct
 
-    contours = read_rtstruct(file, _series_of(ct_folder))
+    contours = read_rtstruct(file, _series_of(ct_folder), read_names(names) if names else None)
     _say_left_out(contours.left_out)
     write_seg_nrrd(contours, output)
     print(output)

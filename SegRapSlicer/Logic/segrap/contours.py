@@ -31,8 +31,8 @@ class Provenance:
     """Where contours come from. Written into every file that is made from them.
 
     model_name is "" for contours that no model of ours made (drawn, or read from a file that does not say).
-    model_hash: SHA-256 of the model's files. created: ISO 8601, UTC. software: "segrap x.y.z". engine: what ran
-    the network, with its precision, for example "torch 2.13.0 on CPU, float32". input_series_uids: of
+    model_hash: of the model's files, "sha256:" and 64 digits. created: ISO 8601, UTC. software: "segrap x.y.z".
+    engine: what ran the network, with its precision, for example "torch 2.13.0 on CPU, float32". input_series_uids: of
     the CT series, empty where the input was no DICOM. remarks: sentences for the reader (what was done to the inputs).
     """
 
@@ -50,6 +50,11 @@ class Provenance:
     def __post_init__(self) -> None:
         if self.intended_use not in get_args(IntendedUse):
             raise InputError(f"Intended use '{self.intended_use}' is none of {', '.join(get_args(IntendedUse))}.")
+
+    @property
+    def model_digest(self) -> str:
+        """The digits of the model's SHA-256 alone: 64, as many as DICOM has room for."""
+        return self.model_hash.removeprefix("sha256:")
 
     def to_json(self) -> str:
         """One line of JSON, plain ASCII, without the characters that separate fields in Slicer's tags."""

@@ -109,7 +109,7 @@ def _header(contours: Contours, series: CTSeries) -> Dataset:
     image = series.headers[0]
     dataset.SOPClassUID = SEGMENTATION_STORAGE
     dataset.Modality = "SEG"
-    dataset.DeviceSerialNumber = contours.provenance.model_hash[:12] or "none"
+    dataset.DeviceSerialNumber = contours.provenance.model_digest[:12] or "none"
     dataset.ContentDate, dataset.ContentTime = dataset.SeriesDate, dataset.SeriesTime
     dataset.ContentLabel = label(contours)
     dataset.ContentDescription = dataset.SeriesDescription

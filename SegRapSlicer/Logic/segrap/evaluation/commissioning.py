@@ -159,7 +159,7 @@ def _makers(sources: Iterable[Source]) -> Iterator[str]:
             software = maker.software or "software that is not stated"
             yield (
                 f"Made by the {maker.intended_use} model {maker.model_name} {maker.model_version} with {software}: "
-                f"{of_cases}. SHA-256 of the model: {maker.model_hash}."
+                f"{of_cases}. SHA-256 of the model: {maker.model_digest}."
             )
         else:
             yield f"The files do not say which model made them: {of_cases}."

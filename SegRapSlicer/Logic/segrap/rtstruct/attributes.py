@@ -100,7 +100,7 @@ def header(contours: Contours, series: CTSeries) -> Dataset:
     dataset.StructureSetLabel = label(contours)
     description = [contours.title + "."]
     if provenance.model_hash:
-        description.append(f"Model files SHA-256 {provenance.model_hash[:12]}.")
+        description.append(f"Model files SHA-256 {provenance.model_digest[:12]}.")
     if provenance.input_series_uids:
         description.append(f"Made from CT series {', '.join(provenance.input_series_uids)}.")
     dataset.StructureSetDescription = ascii_only(" ".join(description), 1024)
@@ -113,14 +113,14 @@ def header(contours: Contours, series: CTSeries) -> Dataset:
 
 
 def _software_versions(contours: Contours) -> list[str]:
-    # One entry each, as the reader takes them apart again. 64 characters fit into each, just enough for a SHA-256 (but
-    # not at the end, where padding to even length may follow).
+    # One entry each, as the reader takes them apart again. 64 characters fit into each, just enough for the digits of a
+    # SHA-256 (but not at the end, where padding to even length may follow).
     provenance = contours.provenance
     entries = [f"segrap {segrap.__version__}"]
     for kind in ("name", "version"):
         value = getattr(provenance, f"model_{kind}")
         entries += [f"model-{kind} {value}"] if value else []
-    entries += [provenance.model_hash] if provenance.model_hash else []
+    entries += [provenance.model_digest] if provenance.model_hash else []
     entries += [f"created {provenance.created}"] if provenance.created else []
     return [ascii_only(entry, 64) for entry in entries]
 

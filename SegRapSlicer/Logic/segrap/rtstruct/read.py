@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ _BY_NAME = {
     name.casefold(): structure for structure in anatomy.STRUCTURES for name in (structure.name, structure.tg263_name)
 }
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 
-def read_rtstruct(path: str | Path, series: CTSeries) -> Contours:
+
+def read_rtstruct(path: str | Path, series: CTSeries, names: Mapping[str, str] | None = None) -> Contours:
     """The structures of an RTSTRUCT on the grid of the CT that it was drawn on.
 
-    ROIs are known by their SegRap or TG-263 name in any letter case; the names of all others come back in `left_out`.
+    ROIs are known by their SegRap or TG-263 name in any letter case, and by a site's own: names, {SegRap name: name} as
+    `naming.read_names` gives them. The names of all others come back in `left_out`.
     Several contours of one slice are combined by even-odd: one inside another is a hole. What was not read (points,
     open contours) or lies off the scan is said in `provenance.remarks`. The slice of a contour is the one whose plane
     it lies in, whatever image it names.
@@ -38,8 +42,9 @@ def read_rtstruct(path: str | Path, series: CTSeries) -> Contours:
     _check_frame_of_reference(contents, series, Path(path).name)
     known: dict[str, Roi] = {}
     left_out = []
+    own = {name.casefold(): anatomy.structure(structure) for structure, name in (names or {}).items()}
     for roi in contents.rois:
-        structure = known_structure(roi.name)
+        structure = own.get(roi.name.casefold()) or known_structure(roi.name)
         if structure is None:
             left_out.append(roi.name)
         elif structure.name in known:
@@ -149,12 +154,13 @@ def _provenance(dataset: Any, series: CTSeries, remarks: list[str]) -> Provenanc
         for entry in [versions] if isinstance(versions, str) else versions:
             kind, _, value = str(entry).partition(" ")
             stated[kind if value else "hash"] = value or kind
+    digest = stated.get("hash", "")
     demonstration = str(dataset.get("StructureSetLabel", "")) == DEMONSTRATION_LABEL
     intended_use: IntendedUse = "demonstration" if demonstration else "research"
     return Provenance(
         model_name=stated.get("model-name", ""),
         model_version=stated.get("model-version", ""),
-        model_hash=stated.get("hash", ""),
+        model_hash=f"sha256:{digest}" if _DIGEST.fullmatch(digest) else digest,
         intended_use=intended_use,
         created=stated.get("created", ""),
         software=f"segrap {stated['segrap']}" if "segrap" in stated else "",
