@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -92,9 +93,33 @@ def test_the_hash_of_a_folder_of_masks_changes_with_any_of_them(tmp_path: Path, 
     assert [len(found) for found in hashes] == [1, 2]
 
 
-def test_the_report_is_repeatable_to_the_digit(tmp_path: Path, reference: Path):
+def test_the_report_is_repeatable_to_the_byte_whatever_runs_it(tmp_path: Path):
+    """Nothing differs: the files hold no date, no path, no name of the computer. The cases lie in other folders, and
+    the runs have another working folder, another number of threads, another order of sets and another day's clock."""
+    runs = []
+    for number, place in enumerate((tmp_path / "here", tmp_path / "there" / "elsewhere")):
+        folder_of_cases(place / "reference", "abc")
+        for name in "ab":
+            as_masks(drawn(PREDICTION), place / "mine" / name)
+        threads = {name: str(1 + 3 * number) for name in ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT")}
+        surroundings = {**os.environ, **threads, "PYTHONHASHSEED": str(number), "TZ": f"UTC{5 * number}"}
+        working = (place, tmp_path)[number]
+        sides = (os.path.relpath(place / side, working) for side in ("mine", "reference"))
+        options = ("--commission", "--output", place / "out")
+        done = run_segrap("evaluate", *sides, *options, cwd=working, env=surroundings)
+        assert done.returncode == 0, done.stderr
+        runs.append({path.name: path.read_bytes() for path in (place / "out").iterdir()})
+    assert runs[0] == runs[1]
+    assert set(runs[0]) == {"commissioning.html", "commissioning.csv"}
+
+
+def test_the_number_of_threads_does_not_change_the_report(tmp_path: Path, reference: Path, monkeypatch):
     prediction = as_masks(drawn(PREDICTION), tmp_path / "p")
-    assert commission(prediction, reference, tmp_path / "a") == commission(prediction, reference, tmp_path / "b")
+    found = []
+    for threads in (1, 7):
+        monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
+        found.append(commission(prediction, reference, tmp_path / str(threads)))
+    assert found[0] == found[1]
 
 
 def test_only_one_method_is_commissioned_at_a_time(tmp_path: Path, reference: Path):
