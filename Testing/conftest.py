@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from segrap.contours import Contours
     from segrap.ct.dicom_series import CTSeries
+    from segrap.image import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -40,6 +41,38 @@ def run_segrap(*arguments: object, **options: object) -> subprocess.CompletedPro
     """Run the `segrap` command as a person would, in a process of its own."""
     command = [sys.executable, "-m", "segrap", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="session")
+def head() -> Image:
+    """A small made-up head, as one CT."""
+    from synthetic_ct import head_like
+
+    return head_like((12, 40, 48), (4.0, 4.0, 3.0))
+
+
+@pytest.fixture(scope="session")
+def plain() -> Image:
+    """The non-contrast scan of a made-up head."""
+    from ct_pair_cases import scan
+
+    return scan(seed=1)
+
+
+@pytest.fixture(scope="session")
+def enhanced() -> Image:
+    """The contrast scan of the same head."""
+    from ct_pair_cases import scan
+
+    return scan(enhancement_hu=130, seed=2)
+
+
+@pytest.fixture
+def paths(plain: Image, enhanced: Image, tmp_path: Path) -> tuple[Path, Path]:
+    """Both scans as files."""
+    from ct_pair_cases import saved
+
+    return saved(plain, tmp_path / "plain.nrrd"), saved(enhanced, tmp_path / "enhanced.nrrd")
 
 
 @pytest.fixture(scope="session")
