@@ -28,12 +28,13 @@ LOGIC_FOLDER = str(Path(__file__).resolve().parent / "Logic")
 if LOGIC_FOLDER not in sys.path:
     sys.path.insert(0, LOGIC_FOLDER)
 
+from SegRapSlicerLib import go_on
 from SegRapSlicerLib.export import Export
 from SegRapSlicerLib.inputs import Inputs
 from SegRapSlicerLib.model_choice import ModelChoice, why_not
 from SegRapSlicerLib.model_library import ModelLibrary
 from SegRapSlicerLib.panel import load_panel
-from SegRapSlicerLib.requirements import ensure_requirements
+from SegRapSlicerLib.requirements_row import RequirementsRow
 from SegRapSlicerLib.review_table import ReviewTable
 from SegRapSlicerLib.sample_data import register_sample_data
 from SegRapSlicerLib.self_test import SegRapSlicerTest
@@ -65,6 +66,15 @@ class SegRapSlicer(ScriptedLoadableModule):
         )
         self.parent.acknowledgementText = _("The structures are those of the SegRap2023 challenge.")
         slicer.app.connect("startupCompleted()", register_sample_data)
+        slicer.app.connect("startupCompleted()", goOnAfterRestart)
+
+
+def goOnAfterRestart():
+    """Take up what an installation's restart of Slicer interrupted."""
+    request = go_on.take()
+    if request:
+        slicer.util.selectModule("SegRapSlicer")
+        slicer.modules.SegRapSlicerWidget.goOn(request)
 
 
 @parameterNodeWrapper
@@ -113,7 +123,8 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self._inputs = Inputs(self.ui, self.show)
         self._models = ModelChoice(self.ui.modelComboBox, self.ui.modelLabel, self.onModelChosen)
-        self._library = ModelLibrary(self.resourcePath, self.ensureRequirements, self.onModelsChanged)
+        self._packages = RequirementsRow(self.ui, self.resourcePath("requirements.txt"))
+        self._library = ModelLibrary(self.resourcePath, self._packages.ensure, self.onModelsChanged)
         self.ui.getModelsButton.clicked.connect(self._library.open)
         self._structures = StructuresList(self.ui, self.onStructuresSkipped)
         self._review = ReviewTable(self.ui)
@@ -212,8 +223,20 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.model = name or self._parameterNode.model
             self.show()
 
-    def ensureRequirements(self):
-        ensure_requirements(self.resourcePath("requirements.txt"))
+    def goOn(self, request):
+        """Bring back what was chosen before Slicer was restarted, and contour."""
+        node = self._parameterNode
+        try:
+            node.nonContrast, node.contrast = go_on.load(request["nonContrast"]), go_on.load(request["contrast"])
+        except SegRapError as error:
+            self.showIdle(str(error))
+            return
+        node.model, node.skippedStructures = request["model"], request["skippedStructures"]
+        self.show()
+        if self._card and self._card.entry.name == request["model"] and self.ui.autoContourButton.enabled:
+            self.onAutoContourOrCancel()
+        else:
+            self.showIdle(_("Slicer was restarted. Look at the choices above, then press Auto-contour."))
 
     def onAutoContourOrCancel(self):
         if self.logic.running:
@@ -223,7 +246,9 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         node = self._parameterNode
         try:
-            self.ensureRequirements()
+            node.model = self._card.entry.name
+            if self._packages.ensure(node):
+                return
             self.logic.start(
                 node.nonContrast,
                 node.contrast if self._card.wants_pair else None,

@@ -187,4 +187,4 @@ def test_quick_on_a_cpu_without_bfloat16_is_float32_and_says_so(model: Model, mo
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     opened = Networks(openvino=False).open(model, "cpu", quick=True)
     assert opened.backend.name.endswith("float32")
-    assert any("--quick changed nothing" in remark for remark in opened.remarks)
+    assert any("quick mode changed nothing" in remark for remark in opened.remarks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -24,7 +23,7 @@ import slicer
 import slicer.util
 from PySide6 import QtCore, QtWidgets
 
-from desktop import names, parameters, widgets
+from desktop import names, packages, parameters, widgets
 
 MARGIN = 3
 """Pixels of a picture around what it shows."""
@@ -38,6 +37,10 @@ class Application:
     def __init__(self) -> None:
         self.qt = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
         self.startup: list[Callable[[], None]] = []
+        self._settings = QtCore.QSettings(str(Path(tempfile.mkdtemp()) / "Slicer.ini"), QtCore.QSettings.IniFormat)
+
+    def userSettings(self) -> QtCore.QSettings:
+        return self._settings
 
     def processEvents(self) -> None:
         self.qt.processEvents()
@@ -171,6 +174,7 @@ class Desktop:
     """Slicer for a test: `open` a module, `close_scene`, `screenshot`.
 
     dialogs: the messages that popped up. answer: what the person says to questions. module: the one selected last.
+    restarts: how often the application was told to restart.
     """
 
     def __init__(self) -> None:
@@ -198,6 +202,9 @@ class Desktop:
             setattr(slicer.modules, name, SimpleNamespace(logic=lambda logic=logic: logic))
         slicer.util.selectModule = lambda name: setattr(self, "module", name)
         slicer.util.confirmOkCancelDisplay = self._ask
+        self.restarts = 0
+        slicer.util.restart = self._restart
+        packages.use(self._ask)
         names.install(
             widgets.UiLoader,
             {"ctkCollapsibleButton": widgets.CtkCollapsibleButton, "ctkDICOMIndexer": CtkDICOMIndexer},
@@ -212,12 +219,13 @@ class Desktop:
             "export",
             "inputs",
             "model_library",
+            "requirements_row",
         )
         for name in ("slicer.util", "SegRapSlicer", *(f"SegRapSlicerLib.{part}" for part in parts)):
             names.use_properties_as_attributes(name)
         _give("i18n", tr=lambda text: text, translate=lambda context, text: text)
         _give("parameterNodeWrapper", parameterNodeWrapper=parameters.parameter_node_wrapper)
-        _give("packaging", load_requirements=_load_requirements, pip_ensure=_pip_ensure)
+        _give("packaging", pip_ensure=packages.pip_ensure)
         bases = (
             *(ScriptedLoadableModule, ScriptedLoadableModuleWidget),
             *(ScriptedLoadableModuleLogic, ScriptedLoadableModuleTest),
@@ -266,6 +274,9 @@ class Desktop:
     def _ask(self, question: str) -> bool:
         self.dialogs.append(question)
         return self.answer
+
+    def _restart(self) -> None:
+        self.restarts += 1
 
     def wait(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:
         """Let the application run until something is so; fails when that takes longer."""
@@ -337,18 +348,3 @@ def _list_in_hierarchy(scene: Any, event: str) -> None:
             node = scene.GetNthNodeByClass(number, kind)
             if not hierarchy.GetItemByDataNode(node):
                 hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
-
-
-def _load_requirements(path: str) -> list[str]:
-    lines = (line.split("#")[0].strip() for line in Path(path).read_text().splitlines())
-    return [line for line in lines if line]
-
-
-def _pip_ensure(requirements: list[str], requester: str = "") -> None:
-    """Refuses where Slicer would ask the person: tests install nothing."""
-    for requirement in requirements:
-        name = requirement.split(">=")[0]
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            raise RuntimeError(f"{requester} needs {requirement}") from None

@@ -163,9 +163,9 @@ def _open(
     remarks: list[str] = []
     halves = quick and cpu_has_bfloat16()
     if quick and device.type == "cpu" and not halves:
-        remarks.append("This CPU does not compute in bfloat16, so --quick changed nothing: float32 was used.")
+        remarks.append("This CPU does not compute in bfloat16, so the quick mode changed nothing: float32 was used.")
     if halves and device.type == "cpu":
-        remarks.append("Computed in bfloat16 (--quick): contours may differ from those of float32 at their borders.")
+        remarks.append("Computed in bfloat16 (quick mode): contours may differ from those of float32 at their borders.")
 
     def torch_runners(where: torch.device, half: bool) -> tuple[list[FoldRunner], str]:
         runners = [TorchRunner(network, maps, where, half, stop) for network in networks]
