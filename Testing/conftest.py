@@ -13,11 +13,13 @@ import pytest
 
 if TYPE_CHECKING:
     from desktop import Desktop
+    from panel import Panel
     from reviewing import Review
 
     from segrap.contours import Contours
     from segrap.ct.dicom_series import CTSeries
     from segrap.image import Image
+    from segrap.training.phantom import PhantomCase
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -113,6 +115,42 @@ def desktop() -> Iterator[Desktop]:
     desktop.open("SegRapSlicer")
     yield desktop
     desktop.close("SegRapSlicer")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's library: one model for a pair, one for a single CT, one that takes minutes."""
+    from nnunet_folders import write_model_folder
+
+    library = tmp_path_factory.mktemp("models")
+    facts = {"version": "0.1", "licence": "CC0-1.0", "intended_use": "research"}
+    pair = {"channels": ["non_contrast", "contrast"]}
+    write_model_folder(library / "Pair", facts=facts | pair, spacing=[5.0, 5.0, 5.0])
+    one = {"normalization_schemes": ["ZScoreNormalization"], "use_mask_for_norm": [False], "spacing": [5.0, 5.0, 5.0]}
+    write_model_folder(library / "Single", facts=facts, channels=("CT",), **one)
+    write_model_folder(library / "Slow", facts=facts | pair, spacing=[0.7, 0.7, 0.7])
+    before = os.environ["SEGRAP_MODELS"]
+    os.environ["SEGRAP_MODELS"] = str(library)
+    yield library
+    os.environ["SEGRAP_MODELS"] = before
+
+
+@pytest.fixture(scope="session")
+def case() -> PhantomCase:
+    """A made-up patient on a coarse grid (5 mm), in memory."""
+    from segrap.training.phantom import Phantom
+
+    return Phantom(3).render(spacing_mm=(5.0, 5.0, 5.0))
+
+
+@pytest.fixture
+def panel(models: Path, desktop: Desktop) -> Iterator[Panel]:
+    """What a person does with the panel, with `models` to choose from; see `panel.Panel`."""
+    from panel import Panel
+
+    yield Panel(desktop)
+    desktop.close_scene()
+    desktop.dialogs.clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The line above Auto-contour that is there as long as Python packages are missing, and the restart some installs need."""
+"""The line above Auto-contour that is there while Python packages are missing, and the restart some installs need."""
 
 from __future__ import annotations
 
