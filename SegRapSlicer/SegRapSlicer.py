@@ -39,6 +39,7 @@ from SegRapSlicerLib.review_table import ReviewTable
 from SegRapSlicerLib.sample_data import register_sample_data
 from SegRapSlicerLib.self_test import SegRapSlicerTest
 from SegRapSlicerLib.structures_list import StructuresList
+from SegRapSlicerLib.time_left import TimeLeft
 
 from segrap import anatomy
 from segrap.background import BackgroundContouring, Outcome, Scan
@@ -49,6 +50,7 @@ from segrap.scene.segmentation import fill_segmentation
 from segrap.scene.volumes import describe_pair, image_of_volume, place_beside, series_uid
 
 POLL_MILLISECONDS = 50
+SHARE_SECONDS = 0.01  # of each poll, for the threads that carry voxels
 
 
 class SegRapSlicer(ScriptedLoadableModule):
@@ -66,15 +68,7 @@ class SegRapSlicer(ScriptedLoadableModule):
         )
         self.parent.acknowledgementText = _("The structures are those of the SegRap2023 challenge.")
         slicer.app.connect("startupCompleted()", register_sample_data)
-        slicer.app.connect("startupCompleted()", goOnAfterRestart)
-
-
-def goOnAfterRestart():
-    """Take up what an installation's restart of Slicer interrupted."""
-    request = go_on.take()
-    if request:
-        slicer.util.selectModule("SegRapSlicer")
-        slicer.modules.SegRapSlicerWidget.goOn(request)
+        slicer.app.connect("startupCompleted()", go_on.after_restart)
 
 
 @parameterNodeWrapper
@@ -107,6 +101,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._guiTag = None
         self._card = None
         self._timer = qt.QTimer()
+        self._timeLeft = TimeLeft()
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -260,6 +255,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             slicer.util.errorDisplay(str(error))
             return
         self.ui.autoContourButton.text = _("Cancel")
+        self._timeLeft = TimeLeft()
         self.ui.progressBar.value = 0
         self.ui.progressBar.visible = True
         self.ui.statusLabel.text = _("Starting the background process")
@@ -286,12 +282,17 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 progress = self.logic.progress
                 self.ui.progressBar.value = round(100 * progress.fraction)
                 details = f": {progress.message}" if progress.message else ""
-                self.ui.statusLabel.text = f"{progress.stage}{details}"
+                left = self._timeLeft.words(time.monotonic(), progress.fraction)
+                self.ui.statusLabel.text = f"{progress.stage}{details}{left and ', ' + left}"
+                if self.logic.device:
+                    self.ui.deviceLabel.text = _("Computed by {device}.").format(device=self.logic.device)
+                    self.ui.deviceLabel.visible = True
 
     def showIdle(self, message):
         self._timer.stop()
         self.ui.autoContourButton.text = _("Auto-contour")
         self.ui.progressBar.visible = False
+        self.ui.deviceLabel.visible = False
         self.ui.statusLabel.text = message
         self.ui.logTextEdit.plainText = self.logic.log
         self.show()
@@ -305,6 +306,7 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         self._contouring = BackgroundContouring(shutil.which("PythonSlicer") or sys.executable)
         self._inputs = ()
         self.progress = None
+        self.device = ""
         self.remarks = ()
 
     def getParameterNode(self):
@@ -334,6 +336,7 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         )
         self._inputs = tuple(nodes)
         self.progress = None
+        self.device = ""
 
     def poll(self):
         """The new vtkMRMLSegmentationNode when the job is done, None while it runs. Raises its SegRapError."""
@@ -341,9 +344,11 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         if gone and self.running:
             self.close()
             raise InputError(f"{gone[0]} was removed from the scene; its contouring was cancelled.")
-        for event in self._contouring.poll():
+        for event in self._contouring.poll(SHARE_SECONDS):
             if isinstance(event, Progress):
                 self.progress = event
+                if event.stage.startswith("Contouring"):
+                    self.device = self.device or event.message  # the first names what computes; see segrap.worker
             elif isinstance(event, Outcome):
                 return self._addSegmentation(event)
             else:

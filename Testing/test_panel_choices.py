@@ -68,7 +68,9 @@ def test_choices_come_back_with_a_saved_scene(panel: Panel, case: PhantomCase, t
 @pytest.fixture
 def packages_as_before() -> Iterator[None]:
     """What a reload takes out of sys.modules is put back: other tests hold on to its classes."""
-    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "segrap"}
+    before = {
+        name: module for name, module in sys.modules.items() if name.split(".")[0] in ("segrap", "SegRapSlicerLib")
+    }
     yield
     sys.modules.update(before)
 

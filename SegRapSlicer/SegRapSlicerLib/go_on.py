@@ -45,6 +45,14 @@ def remember(parameters: Any) -> None:
     slicer.app.userSettings().setValue(KEY, json.dumps(request))
 
 
+def after_restart() -> None:
+    """Slicer has started: take up what an installation's restart interrupted, if it did."""
+    request = take()
+    if request:
+        slicer.util.selectModule("SegRapSlicer")
+        slicer.modules.SegRapSlicerWidget.goOn(request)
+
+
 def take() -> dict[str, Any] | None:
     """What was remembered, once: it is forgotten before it is tried, so that what fails is not tried for ever."""
     settings = slicer.app.userSettings()

@@ -132,12 +132,16 @@ class BackgroundContouring:
         }
         self._worker.hand_over(request, self._scans)
 
-    def poll(self) -> list[Event]:
+    def poll(self, share_seconds: float = 0.0) -> list[Event]:
         """What has happened since the last call, in order: Progress, and at the end an Outcome or an error.
 
         After that the next job may start. An error is one of `segrap.errors`, with a message for the person.
+        share_seconds: waits at most this long for the threads that carry voxels, while they do. A window that waits for
+        events in C++ may hold Python's lock meanwhile, and they would not get on.
         """
         events: list[Event] = []
+        if self._worker is not None:
+            self._worker.wait_for_voxels(share_seconds)
         while self.running and self._worker is not None:
             reply = self._worker.next_reply()
             if reply is None:
@@ -267,6 +271,8 @@ class _WorkerProcess:
         self._replies: queue.Queue[dict[str, Any]] = queue.Queue()
         self._folder: Path | None = None
         self._writing = threading.Lock()
+        self._carried = threading.Event()  # no thread is carrying voxels
+        self._carried.set()
         log_reader = threading.Thread(target=self._read_log, daemon=True)
         log_reader.start()
         threading.Thread(target=self._read_replies, args=(log_reader,), daemon=True).start()
@@ -285,7 +291,12 @@ class _WorkerProcess:
     def hand_over(self, request: dict[str, Any], scans: Sequence[Scan]) -> None:
         """Write the voxels and then send the request, without keeping the caller waiting."""
         self._folder = Path(request["folder"])
+        self._carried.clear()
         threading.Thread(target=self._hand_over, args=(request, scans), daemon=True).start()
+
+    def wait_for_voxels(self, seconds: float) -> None:
+        """Wait until no thread is carrying voxels, at most this long."""
+        self._carried.wait(seconds)
 
     def send(self, request: dict[str, Any]) -> None:
         """Say something to the process; that it is gone will be noticed where its replies are read."""
@@ -307,6 +318,12 @@ class _WorkerProcess:
         self._process.wait()
 
     def _hand_over(self, request: dict[str, Any], scans: Sequence[Scan]) -> None:
+        try:
+            self._write_and_send(request, scans)
+        finally:
+            self._carried.set()
+
+    def _write_and_send(self, request: dict[str, Any], scans: Sequence[Scan]) -> None:
         folder = Path(request["folder"])
         for role, scan in zip(("non_contrast", "contrast"), scans, strict=False):
             file = f"{role}.npy"
@@ -337,8 +354,10 @@ class _WorkerProcess:
         for line in self._process.stdout:
             reply = json.loads(line)
             if reply["reply"] == "result":
+                self._carried.clear()
                 reply = self._with_layers(reply)
             self._replies.put(reply)
+            self._carried.set()
         log_reader.join(timeout=1.0)
         self._replies.put({"reply": "ended", "status": self._process.wait()})
 
