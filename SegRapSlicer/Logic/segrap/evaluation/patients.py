@@ -9,8 +9,9 @@ floor((n - 1) / 2), the upper-quartile one ceil(3 (n - 1) / 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from segrap.contours import Contours
 from segrap.errors import InputError
 from segrap.evaluation.cases import read_case
 from segrap.evaluation.comparison import Comparison, on_one_grid
-from segrap.evaluation.cuts import LOWER, UPPER, Cut, cut_through
+from segrap.evaluation.cuts import LOWER, UPPER, cut_through
 from segrap.evaluation.scans import read_scan
 from segrap.evaluation.score_tables import measured
 from segrap.evaluation.views import AXIAL, CORONAL, Views, font_of
@@ -86,13 +87,14 @@ def picture_of_patients(
 
     Raises InputError when a CT cannot be read, or lies on another grid than the contours.
     """
-    blocks, shown = [], dict[str, None]()
+    blocks, shown = [], set[str]()
     patients = quartile_patients(comparisons)
     for number, patient in enumerate(patients):
         progress(Progress("Drawing", number / len(patients), patient.case))
-        columns = _views(comparisons, patient.case, scans)
-        blocks.append(_block(patient, columns, [mean_dsc(one, patient.case) for one in comparisons.values()]))
-        shown |= dict.fromkeys(name for views in columns if views for name in views.places)
+        means = [mean_dsc(one, patient.case) for one in comparisons.values()]
+        block, drawn = _block(patient, _columns(comparisons, patient.case, scans), means)
+        blocks.append(block)
+        shown |= drawn
     names = ("Reference", *comparisons)
     width = len(names) * (_PANEL_PX + _GAP_PX) + _GAP_PX
     legend = _legend([name for name in anatomy.NAMES if name in shown], width)
@@ -105,23 +107,26 @@ def picture_of_patients(
     return whole
 
 
-def _views(comparisons: Mapping[str, Comparison], case: str, scans: Mapping[str, Path] | None) -> list[Views | None]:
-    """The reference, then every method (None: it handed in nothing), on one grid and the same CT."""
+def _columns(
+    comparisons: Mapping[str, Comparison], case: str, scans: Mapping[str, Path] | None
+) -> Iterator[Views | None]:
+    """The reference, then every method (None: it handed in nothing), on one grid and the same CT; read one by one."""
     sources = [next(one for one in found.sources if one.case == case) for found in comparisons.values()]
     known = sources[0].reference
     reference = read_case(known, tuple(folder for source in sources for folder in source.folders))
-    predictions = [
-        (one.prediction, read_case(one.prediction, one.folders)) if one.prediction else None for one in sources
-    ]
     scan = read_scan(scans[case], reference.geometry, reference.shape) if scans else None
     if known.kind == "stack":  # it has no place of its own: that of a method, or of the CT
-        placed = [one[1].geometry for one in predictions if one and one[0].kind != "stack"]
-        placed += [scan.geometry] if scan else []
-        reference = replace(reference, geometry=placed[0]) if placed else reference
-    columns: list[Views | None] = [_on_scan(on_one_grid(reference, reference, known, known)[0], scan, case)]
-    for one in predictions:
-        columns.append(_on_scan(on_one_grid(one[1], reference, one[0], known)[0], scan, case) if one else None)
-    return columns
+        placed = [one for one in sources if one.prediction and one.prediction.kind != "stack"][:1]
+        geometries = [read_case(one.prediction, one.folders).geometry for one in placed if one.prediction]
+        geometries += [scan.geometry] if scan else []
+        reference = replace(reference, geometry=geometries[0]) if geometries else reference
+    yield _on_scan(on_one_grid(reference, reference, known, known)[0], scan, case)
+    for source in sources:
+        if source.prediction is None:
+            yield None
+            continue
+        found = read_case(source.prediction, source.folders)
+        yield _on_scan(on_one_grid(found, reference, source.prediction, known)[0], scan, case)
 
 
 def _on_scan(contours: Contours, scan: Image | None, case: str) -> Views:
@@ -135,32 +140,31 @@ def _on_scan(contours: Contours, scan: Image | None, case: str) -> Views:
         raise InputError(f"Case {case}: {error} Give the CT that the reference was drawn on.") from error
 
 
-def _block(patient: Patient, columns: Sequence[Views | None], means: Sequence[float]) -> Pillow.Image:
-    """One patient: a line of words, then a row of panels per cut; all cuts are those of the reference."""
-    reference = columns[0]
+def _block(patient: Patient, columns: Iterator[Views | None], means: Sequence[float]) -> tuple[Pillow.Image, set[str]]:
+    """One patient: lines of words, then a row of panels per cut (those of the reference); and what it shows."""
+    reference = next(columns)
     assert reference is not None
-    rows: list[tuple[Cut, list[Pillow.Image]]] = []
-    for plane, levels in _PANELS:
-        cut = cut_through(reference, plane, levels)
-        frame = cut.of_width(_PANEL_PX)
-        black = Pillow.new("RGB", (_PANEL_PX, frame.height_px))
-        rows.append((cut, [cut.draw(views, frame) if views else black for views in columns]))
-    width = len(columns) * (_PANEL_PX + _GAP_PX) + _GAP_PX
-    height = sum(panels[0].height + _GAP_PX for _, panels in rows) + 2 * _LINE_PX
-    block = Pillow.new("RGB", (width, height), (255, 255, 255))
-    _write(block, f"{patient.quartile.capitalize()}: {patient.case}", 0, 0, width)
-    for column, (views, mean) in enumerate(zip(columns[1:], means, strict=True), 1):
-        words = f"mean DSC {100 * mean:.2f} %" if views else "not handed in"
-        _write(block, words, column, _LINE_PX, _PANEL_PX)
-    top = 2 * _LINE_PX
-    for cut, panels in rows:
-        for column, panel in enumerate(panels):
-            block.paste(panel, (_GAP_PX + column * (_PANEL_PX + _GAP_PX), top))
-        draw = ImageDraw.Draw(block)
-        place = (_GAP_PX + 4, top + 20)  # below the letter of the side
-        draw.text(place, cut.words, (255, 255, 255), font_of(12), "la", stroke_width=2, stroke_fill=(0, 0, 0))
-        top += panels[0].height + _GAP_PX
-    return block
+    cuts = [cut_through(reference, plane, levels) for plane, levels in _PANELS]
+    frames = [cut.of_width(_PANEL_PX) for cut in cuts]
+    column_px = _PANEL_PX + _GAP_PX
+    size = (_GAP_PX + (1 + len(means)) * column_px, 2 * _LINE_PX + sum(one.height_px + _GAP_PX for one in frames))
+    block = Pillow.new("RGB", size, (255, 255, 255))
+    _write(block, f"{patient.quartile.capitalize()}: {patient.case}", 0, 0, size[0])
+    shown = set()
+    for column, views in enumerate(chain((reference,), columns)):
+        if column:
+            words = f"mean DSC {100 * means[column - 1]:.2f} %" if views else "not handed in"
+            _write(block, words, column, _LINE_PX, _PANEL_PX)
+        shown |= set(views.places) if views else set()
+        top = 2 * _LINE_PX
+        for cut, frame in zip(cuts, frames, strict=True):
+            panel = cut.draw(views, frame) if views else Pillow.new("RGB", (_PANEL_PX, frame.height_px))
+            if not column:  # below the letter of the side
+                draw = ImageDraw.Draw(panel)
+                draw.text((4, 20), cut.words, (255, 255, 255), font_of(12), "la", stroke_width=2, stroke_fill=(0, 0, 0))
+            block.paste(panel, (_GAP_PX + column * column_px, top))
+            top += frame.height_px + _GAP_PX
+    return block, shown
 
 
 def _header(names: Sequence[str], width: int) -> Pillow.Image:
