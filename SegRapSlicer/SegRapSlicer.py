@@ -343,7 +343,8 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         gone = [node.GetName() for node in self._inputs if not slicer.mrmlScene.IsNodePresent(node)]
         if gone and self.running:
             self.close()
-            raise InputError(f"{gone[0]} was removed from the scene; its contouring was cancelled.")
+            words = _("{volume} was removed from the scene; its contouring was cancelled.")
+            raise InputError(words.format(volume=gone[0]))
         for event in self._contouring.poll(SHARE_SECONDS):
             if isinstance(event, Progress):
                 self.progress = event

@@ -23,7 +23,7 @@ from segrap.models.library import install, remove, user_folder
 from segrap.progress import Progress, ProgressCallback
 from SegRapSlicerLib.side_job import SideJob
 
-ARCHIVES = "Models (*.zip *.tar *.tar.gz *.tgz *.tar.bz2 *.tar.xz)"
+ARCHIVES = "(*.zip *.tar *.tar.gz *.tgz *.tar.bz2 *.tar.xz)"
 
 
 class ModelLibrary:
@@ -111,7 +111,8 @@ class ModelLibrary:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
 
     def _on_browse(self, *_ignored: Any) -> None:
-        path = qt.QFileDialog.getOpenFileName(self.dialog, _("Choose a model's archive"), "", ARCHIVES)
+        kinds = f"{_('Models')} {ARCHIVES}"
+        path = qt.QFileDialog.getOpenFileName(self.dialog, _("Choose a model's archive"), "", kinds)
         path = path[0] if isinstance(path, tuple) else path  # PythonQt gives the path alone
         if path:
             self._ui.sourceLineEdit.text = path
