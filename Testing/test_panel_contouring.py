@@ -120,3 +120,21 @@ def test_model_removed_while_listed_is_named_and_then_no_longer_offered(
     assert "Passing" in panel.desktop.dialogs[0]
     panel.widget.enter()
     assert panel.ui.modelComboBox.findText("Passing") == -1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of another process")
+def test_memory_that_runs_out_in_the_process_is_said_in_words_and_the_scene_stays(
+    panel: Panel, case: PhantomCase
+) -> None:
+    import resource
+
+    panel.load_pair(case)
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    panel.begin("Slow")
+    (worker,) = workers()
+    resource.prlimit(worker.pid, resource.RLIMIT_AS, (worker.memory_info().vms, resource.RLIM_INFINITY))
+    panel.wait_until_idle()
+    (words,) = panel.desktop.dialogs
+    assert "too little free memory" in words or "not enough memory" in words, words
+    assert panel.text("statusLabel") == words
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes and segmentations() == []
