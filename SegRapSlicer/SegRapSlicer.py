@@ -284,9 +284,9 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 details = f": {progress.message}" if progress.message else ""
                 left = self._timeLeft.words(time.monotonic(), progress.fraction)
                 self.ui.statusLabel.text = f"{progress.stage}{details}{left and ', ' + left}"
-                if self.logic.device:
-                    self.ui.deviceLabel.text = _("Computed by {device}.").format(device=self.logic.device)
-                    self.ui.deviceLabel.visible = True
+                device = self.logic.device and _("Computed by {device}.").format(device=self.logic.device)
+                self.ui.deviceLabel.text = f"{device} {self.logic.memory}".strip()
+                self.ui.deviceLabel.visible = bool(self.ui.deviceLabel.text)
 
     def showIdle(self, message):
         self._timer.stop()
@@ -306,7 +306,7 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         self._contouring = BackgroundContouring(shutil.which("PythonSlicer") or sys.executable)
         self._inputs = ()
         self.progress = None
-        self.device = ""
+        self.device = self.memory = ""
         self.remarks = ()
 
     def getParameterNode(self):
@@ -336,7 +336,7 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         )
         self._inputs = tuple(nodes)
         self.progress = None
-        self.device = ""
+        self.device = self.memory = ""
 
     def poll(self):
         """The new vtkMRMLSegmentationNode when the job is done, None while it runs. Raises its SegRapError."""
@@ -350,6 +350,8 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
                 self.progress = event
                 if event.stage.startswith("Contouring"):
                     self.device = self.device or event.message  # the first names what computes; see segrap.worker
+                elif event.stage.startswith("Memory"):
+                    self.memory = event.message
             elif isinstance(event, Outcome):
                 return self._addSegmentation(event)
             else:

@@ -22,9 +22,10 @@ from segrap.engine.resampling import axis_map, separate_axis, taps
 from segrap.engine.stream import FeatureRing, LayerPainter
 from segrap.engine.tiles import importance, plan_tiles, tile_grid
 from segrap.errors import Cancelled, InputError, ModelError, ResourceError
-from segrap.models.folder import Model, Resampling, read_model
+from segrap.models.folder import Model, read_model
 from segrap.models.labels import OutputPlan
 from segrap.models.network import UNet
+from segrap.models.plans import Resampling
 from segrap.progress import Progress
 
 CPU = torch.device("cpu")
@@ -278,7 +279,12 @@ def test_progress_rises_from_0_to_1_and_names_the_stages(model: Model, images: l
     run(model, images, progress=seen.append)
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions) and (fractions[0], fractions[-1]) == (0.0, 1.0)
-    assert list(dict.fromkeys(p.stage for p in seen)) == ["Preparing the images", "Loading the model", "Contouring"]
+    assert list(dict.fromkeys(p.stage for p in seen)) == [
+        "Preparing the images",
+        "Memory",
+        "Loading the model",
+        "Contouring",
+    ]
 
 
 def test_a_run_stops_within_a_second_even_inside_a_slow_tile(tmp_path: Path) -> None:

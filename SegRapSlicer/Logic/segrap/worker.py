@@ -17,7 +17,8 @@ Requests:
 Replies:
     {"reply": "ready"}                                       requests are being read
     {"reply": "progress", "job", "stage", "fraction", "message"}
-        the first of the stage "Contouring" names what computes in its message, the others the tile
+        the first of the stage "Contouring" names what computes in its message, the others the tile; those of the stage
+        "Memory" tell what the run will take and what is free, and each step down to less
     {"reply": "result", "job", "layers": NAME.npy in the folder, (layer, z, y, x) uint8 on the non-contrast CT's grid,
      "structures": {NAME: facts}, "provenance", "channels": of the models, "remarks": on the inputs, "findings"}
         facts, provenance, findings: the fields of segrap.contours.StructureFacts (box as [[start, stop], ...]),

@@ -1,8 +1,9 @@
 """The engine: runs a model on CT arrays with nnU-Net's exact semantics, in a stream of slabs.
 
 `segment` is the one way in. `prepare` makes the network's input, `body` finds the patient, `tiles` lays the sliding
-window, `backends` runs the network (with torch or OpenVINO), `stream` adds up the tiles and paints the label layers,
-`confidence` measures how sure the model is of each contour.
+window, `memory` tells what the run will take and chooses what fits, `backends` runs the network (with torch or
+OpenVINO), `tile_run` goes on in less memory when it runs out all the same, `stream` adds up the tiles and paints the
+label layers, `confidence` measures how sure the model is of each contour.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ from segrap.errors import Cancelled
 from segrap.progress import CancelCheck, Progress, ProgressCallback
 
 if TYPE_CHECKING:
-    from segrap.engine.backends import Networks
+    import torch
+
+    from segrap.engine.backends import Backend, Networks
+    from segrap.engine.memory import Accumulators
     from segrap.models.folder import Model
     from segrap.models.labels import OutputPlan
+
+
+MEMORY = "Memory"
+"""The stage of the progress that says what memory the run takes, and when it goes on in less."""
 
 
 class Segmentation(NamedTuple):
@@ -46,6 +54,7 @@ def segment(
     skip_air: bool = True,
     quick: bool = False,
     networks: Networks | None = None,
+    accumulators: Accumulators | None = None,
 ) -> Segmentation:
     """Contour images with a model: label layers on the images' grid.
 
@@ -60,17 +69,24 @@ def segment(
         -500 HU, without what is thin and lies apart, as couch and mask), and background where no tile was run.
     quick: compute in bfloat16 where the CPU can: faster, and labels differ in a few voxels of ten thousand.
     networks: what keeps the model ready from one call to the next; None makes it ready for this call only.
+    accumulators: the type that tiles are added up in; None for float32, or float16 where only that fits into memory.
+
+    Before the networks are loaded, progress is told under the stage MEMORY what the run will take and what is free, and
+    again whenever it goes on in less memory; what of that concerns the contours stands in the remarks.
 
     Labels equal those of nnunetv2's predictor with its default settings, up to its float16 rounding of class scores;
     for models imported from nnU-Net v1, those of nnunet's.
     Raises ModelError (wrong number of images), InputError (images that cannot be used), ResourceError (no such device,
-    out of memory), Cancelled.
+    or too little memory: if that is foreseen, before anything is loaded), Cancelled.
     """
-    from segrap.engine.backends import Networks, choose_device, memory_errors_explained
+    from segrap.engine.backends import CPU, Networks, choose_device, free_gpu_bytes, memory_errors_explained
     from segrap.engine.body import tiles_with_body
     from segrap.engine.confidence import ShellMargins
+    from segrap.engine.free_memory import free_bytes
+    from segrap.engine.memory import choose, ways
     from segrap.engine.prepare import NetworkInput, plan_frame
     from segrap.engine.stream import FeatureRing, LayerPainter
+    from segrap.engine.tile_run import GPU_TOO_SMALL, TileRun
     from segrap.engine.tiles import importance, plan_tiles, tile_grid
 
     def check() -> None:
@@ -83,40 +99,78 @@ def segment(
             progress(Progress(stage, fraction, message))
 
     with memory_errors_explained():
-        choose_device(device)  # an impossible one is refused before anything takes time
+        where = choose_device(device)  # an impossible one is refused before anything takes time
+        networks = networks or Networks()
         report("Preparing the images", 0.0)
         frame = plan_frame(model, images, spacing_zyx)
         grid = tile_grid(frame.network_shape, model.patch_size)
         plan = plan_tiles(grid, tiles_with_body(frame, images, grid, check) if skip_air else None)
-        layers = np.zeros((output_plan.table.shape[0], *images[0].shape), dtype=np.uint8)
+        layer_count = output_plan.table.shape[0]
         if plan.count == 0:
-            return Segmentation(layers)
+            return Segmentation(np.zeros((layer_count, *images[0].shape), dtype=np.uint8))
+
+        free = free_bytes()
+        way = choose(
+            ways(
+                model,
+                images[0].shape,
+                spacing_zyx,
+                layer_count,
+                [networks.likely_runner(one) for one in ([where, CPU] if where.type == "cuda" else [where])],
+                accumulators,
+                window=[part.stop - part.start for part in plan.window],
+                image_bytes=sum(image.nbytes for image in images),
+            ),
+            free,
+            free_gpu_bytes(where),
+        )
+        report(MEMORY, 0.0, way.words(free))
+        notes: list[str] = []
+        if where.type == "cuda" and way.runner != "GPU":
+            where = CPU
+            notes.append(GPU_TOO_SMALL)
+            report(MEMORY, 0.0, GPU_TOO_SMALL)
+        layers = np.zeros((layer_count, *images[0].shape), dtype=np.uint8)
         source = NetworkInput(model, frame, grid, images, plan, check)
         report("Loading the model", 0.0, model.name)
-        backend, remarks = (networks or Networks()).open(
-            model,
-            device,
-            mirror=mirror,
-            quick=quick,
-            patches=plan.count,
-            check=check,
-            say=lambda words: report("Loading the model", 0.0, words),
-        )
+
+        def open_on(chosen: torch.device) -> Backend:
+            backend, remarks = networks.open(
+                model,
+                str(chosen),
+                mirror=mirror,
+                quick=quick,
+                patches=plan.count,
+                check=check,
+                say=lambda words: report("Loading the model", 0.0, words),
+            )
+            notes.extend(remarks)
+            return backend
+
+        backend = open_on(where)
         report("Contouring", 0.0, backend.name)
+        done = 0
         weights = importance(grid.patch, rounded=not model.of_nnunet_v1)
-        ring = FeatureRing(grid, plan, backend.channels, backend.device, weights)
+        run = TileRun(
+            backend,
+            lambda dtype: FeatureRing(grid, plan, backend.channels, backend.device, weights, dtype),
+            way.accumulators,
+            source,
+            lambda: open_on(CPU),
+            lambda words: report(MEMORY, done / plan.count, words),
+        )
         painter = LayerPainter(frame, grid, plan, output_plan, backend.head, layers, backend.device)
         shells = ShellMargins(
             output_plan, painter.table, backend.head, model.spacing_mm, probabilities=model.of_nnunet_v1
         )
-        done = 0
+        run.followers = (painter, shells)
         for number, row in enumerate(plan.rows):
             for y, x in row.tiles:
                 report("Contouring", done / plan.count, f"tile {done + 1} of {plan.count}")
-                ring.add(backend.features(source.patch((row.start, y, x))), (row.start, y, x))
+                run.add((row.start, y, x))
                 done += 1
             last = number + 1 == len(plan.rows)
-            for z, maps, covered in ring.take(row.start, grid.padded[0] if last else plan.rows[number + 1].start):
+            for z, maps, covered in run.ring.take(row.start, grid.padded[0] if last else plan.rows[number + 1].start):
                 shells.add(z, maps, painter.paint(z, maps, covered), covered)
         report("Contouring", 1.0)
-        return Segmentation(layers, backend.name, remarks, shells.finish())
+        return Segmentation(layers, run.backend.name, (*notes, *run.remarks), shells.finish())

@@ -12,6 +12,7 @@ must first agree with it on one patch (`self_test`); what does not is not used, 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from segrap.engine.memory import Runner
 from segrap.engine.openvino_runner import openvino_runners
 from segrap.engine.runners import FoldRunner, Maps, NotUsable, Stop, TorchRunner, cpu_has_bfloat16
 from segrap.engine.self_test import check_against_torch
@@ -134,12 +136,23 @@ class Networks:
         chosen = choose_device(device)
         key = (model.hash, model.folds, str(chosen), mirror, quick, maps)
         if self._kept is None or key != self._key:
-            self._key, self._kept = None, None  # two models need not lie in memory at once
+            self.close()  # two models need not lie in memory at once
             convert = patches is None or patches * np.prod(model.patch_size) >= WORTH_CONVERTING
             self._kept = _open(model, chosen, mirror, quick, maps, self._openvino, bool(convert), check, say)
             self._key = key
         self._kept.backend.stop.check = check
         return self._kept
+
+    def close(self) -> None:
+        """Keep nothing, so that its memory is free."""
+        self._key, self._kept = None, None
+
+    def likely_runner(self, device: torch.device) -> Runner:
+        """What will run on a device, as far as that is known before anything is opened."""
+        if device.type == "cuda":
+            return "GPU"
+        found = self._openvino and importlib.util.find_spec("openvino") is not None
+        return "OpenVINO" if found and device.type == "cpu" else "torch"
 
 
 def _open(
@@ -229,16 +242,30 @@ def choose_device(name: str) -> torch.device:
     raise ResourceError(f"There is no device {name!r}. Choose auto, cpu, cuda, cuda:N or mps.")
 
 
+def free_gpu_bytes(device: torch.device) -> int | None:
+    """What torch can still take of a CUDA device's memory; None for other devices."""
+    if device.type != "cuda":
+        return None
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + unused)
+
+
+def out_of_memory(fault: BaseException) -> bool:
+    """Whether an error says, in the words of Python, torch, oneDNN, OpenVINO or CUDA, that memory ran out."""
+    words = str(fault).lower()
+    known = ("out of memory", "out_of_memory", "allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+    return isinstance(fault, MemoryError) or (isinstance(fault, RuntimeError) and any(one in words for one in known))
+
+
 @contextmanager
 def memory_errors_explained() -> Iterator[None]:
     """Turn every way of running out of memory into a ResourceError that says what helps."""
     try:
         yield
     except (MemoryError, RuntimeError) as fault:
-        words = str(fault).lower()
-        on_gpu = "cuda" in words
-        if not isinstance(fault, MemoryError) and "out of memory" not in words and "allocate memory" not in words:
+        if not out_of_memory(fault):
             raise
+        on_gpu = "cuda" in str(fault).lower()
         where = "The GPU has too little free memory" if on_gpu else "There is too little free memory"
         advice = "Choose the CPU" if on_gpu else "Close other programs"
         raise ResourceError(

@@ -63,6 +63,13 @@ class ShellMargins:
         while self._next + self._reach[0] <= z:
             self._measure(self._next)
 
+    def to(self, device: torch.device, head: Head) -> None:
+        """Go on in another device's memory."""
+        self._head = head
+        for plane in self._planes.values():
+            plane.maps, plane.members = plane.maps.to(device), plane.members.to(device)
+            plane.near_border, plane.covered = plane.near_border.to(device), plane.covered.to(device)
+
     def finish(self) -> dict[str, float]:
         """The confidence, 0 to 1, of each structure that has a contour; call it after the last slice."""
         while self._next in self._planes:

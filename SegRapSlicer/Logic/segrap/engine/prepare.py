@@ -17,7 +17,8 @@ from scipy import ndimage
 from segrap.engine.resampling import AxisMap, Taps, axis_map, resampled_shape, separate_axis, taps
 from segrap.engine.tiles import TileGrid, TilePlan
 from segrap.errors import InputError, ModelError
-from segrap.models.folder import Model, Normalisation
+from segrap.models.folder import Model
+from segrap.models.plans import Normalisation
 
 Check = Callable[[], None]
 """Called often in long work; raises Cancelled to end it."""

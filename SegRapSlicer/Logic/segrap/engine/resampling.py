@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from segrap.models.folder import Resampling
+from segrap.models.plans import Resampling
 
 ANISOTROPY = 3.0  # nnunetv2.configuration.ANISO_THRESHOLD
 NEGLIGIBLE = 1e-10  # spline weights below this are far under the rounding of float32

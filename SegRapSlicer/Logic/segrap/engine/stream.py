@@ -23,35 +23,49 @@ VOXELS_AT_ONCE = 1 << 15  # voxels whose class scores exist at the same time: 8 
 
 
 class FeatureRing:
-    """Weighted sums of feature maps over `patch` depth slices of the tile plan's window. weights: of a tile's voxels.
+    """Weighted means of feature maps over `patch` depth slices of the tile plan's window. weights: of a tile's voxels.
 
+    dtype: of what is kept of the maps. In float32 and float64 they are sums, divided by the weights at the end. In
+    float16 they are the means so far: near the edge of a tile weights are so small that sums would vanish.
     Slices lie at index z modulo depth. Everything is counted in the padded volume until a slice is given away.
     """
 
     def __init__(
-        self, grid: TileGrid, plan: TilePlan, channels: int, device: torch.device, weights: np.ndarray
+        self,
+        grid: TileGrid,
+        plan: TilePlan,
+        channels: int,
+        device: torch.device,
+        weights: np.ndarray,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._grid, self._plan = grid, plan
         rows, columns = (part.stop - part.start for part in plan.window)
         depth = grid.patch[0]
-        self._sums = torch.zeros((depth, rows, columns, channels), device=device)
-        self._weights = torch.zeros((depth, rows, columns), device=device)
-        self._importance = torch.from_numpy(weights).to(device)
+        # A tensor for each slice, so that a change of type or device needs room for one slice only.
+        self._kept = [torch.zeros((rows, columns, channels), device=device, dtype=dtype) for _ in range(depth)]
+        exact = torch.float32 if dtype == torch.float16 else dtype
+        self._weights = torch.zeros((depth, rows, columns), device=device, dtype=exact)
+        self._importance = torch.from_numpy(weights).to(device, exact)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is kept of the maps."""
+        return self._kept[0].dtype
 
     def add(self, features: torch.Tensor, start: tuple[int, int, int]) -> None:
         """Add the (z, y, x, channels) maps of the tile at `start`."""
         depth, height, width = self._grid.patch
         y, x = start[1] - self._plan.window[0].start, start[2] - self._plan.window[1].start
-        first = start[0] % depth
-        # The ring ends inside the tile unless the tile starts at its beginning: two pieces.
-        for place, source in (
-            (slice(first, depth), slice(0, depth - first)),
-            (slice(0, first), slice(depth - first, depth)),
-        ):
-            weights = self._importance[source]
-            here = (slice(y, y + height), slice(x, x + width))
-            self._sums[(place, *here)].addcmul_(features[source], weights[..., None])
-            self._weights[(place, *here)].add_(weights)
+        here = (slice(y, y + height), slice(x, x + width))
+        for i in range(depth):
+            place = (start[0] + i) % depth
+            kept, total, weights = self._kept[place][here], self._weights[place][here], self._importance[i]
+            total += weights
+            if self.dtype == torch.float16:
+                kept.copy_(torch.lerp(kept.float(), features[i], (weights / total)[..., None]))
+            else:
+                kept.addcmul_(features[i], weights[..., None])
 
     def take(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """Give away the finished slices start to stop and empty them: their z in the network's grid, their mean maps
@@ -62,13 +76,28 @@ class FeatureRing:
             for part, b, w in zip(self._plan.inside(self._grid), before[1:], self._plan.window, strict=True)
         )
         for padded_z in range(start, stop):
-            sums, weights = self._sums[padded_z % self._grid.patch[0]], self._weights[padded_z % self._grid.patch[0]]
+            kept, weights = self._kept[padded_z % self._grid.patch[0]], self._weights[padded_z % self._grid.patch[0]]
             z = padded_z - before[0]
             if 0 <= z < shape[0]:
                 covered = weights[inside] > 0
-                yield z, sums[inside] / weights[inside].masked_fill(~covered, 1)[..., None], covered
-            sums.zero_()
+                if self.dtype == torch.float16:
+                    yield z, kept[inside].float(), covered
+                else:
+                    yield z, kept[inside] / weights[inside].masked_fill(~covered, 1)[..., None], covered
+            kept.zero_()
             weights.zero_()
+
+    def to_float16(self) -> None:
+        """Go on in half the memory, with what has been added so far."""
+        for place, kept in enumerate(self._kept):
+            weights = self._weights[place]
+            self._kept[place] = kept.div_(weights.masked_fill(weights == 0, 1)[..., None]).half()
+
+    def to(self, device: torch.device) -> None:
+        """Go on in another device's memory, with what has been added so far."""
+        for place, kept in enumerate(self._kept):
+            self._kept[place] = kept.to(device)
+        self._weights, self._importance = self._weights.to(device), self._importance.to(device)
 
 
 class _Slice:
@@ -121,6 +150,15 @@ class LayerPainter:
         ]
         self._next = 0
         self._held: dict[int, _Slice | None] = {}
+
+    def to(self, device: torch.device, head: Head) -> None:
+        """Go on in another device's memory."""
+        self._head = head
+        self._taps = [tuple(part.to(device) for part in taps) for taps in self._taps]
+        for held in self._held.values():
+            if held is not None:
+                held.maps, held.labels = held.maps.to(device), held.labels.to(device)
+                held.mixed, held.missing = held.mixed.to(device), held.missing.to(device)
 
     def paint(self, z: int, maps: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
         """Take network slice z, in ascending order, as the ring gives it; paint all image slices that can be.

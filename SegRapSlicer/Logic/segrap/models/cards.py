@@ -13,9 +13,9 @@ from pathlib import Path
 from segrap import anatomy
 from segrap.errors import ModelError
 from segrap.models.combinations import members
-from segrap.models.folder import read_facts
 from segrap.models.labels import read_labels
 from segrap.models.library import LibraryEntry, list_models
+from segrap.models.plans import read_facts
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def remove_model(name: str) -> None:
 def _show(folder: Path, as_json: bool) -> None:
     from segrap.composition import share_out
     from segrap.models.combinations import members
-    from segrap.models.folder import read_facts, read_model
+    from segrap.models.folder import read_model
+    from segrap.models.plans import read_facts
 
     read = [read_model(one) for one in members(folder)]
     if len(read) == 1:

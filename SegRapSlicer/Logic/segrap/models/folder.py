@@ -18,7 +18,6 @@ cannot be honoured exactly: nothing is approximated. Not here: what the labels m
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,17 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 from segrap.errors import ModelError
 from segrap.models import nnunet_v1
-from segrap.models.labels import Labels, OutputPlan, read_labels
+from segrap.models.labels import OutputPlan
+from segrap.models.plans import CHECKPOINT, PlannedModel, choose_folds, one_of, plan, read_facts, read_json
 
 if TYPE_CHECKING:
     from segrap.models.network import UNet
 
-CHECKPOINT = "checkpoint_final.pth"
 INTENDED_USES = ("demonstration", "research", "clinical")
-ROLES = ("non_contrast", "contrast")
-NORMALISATIONS = ("ZScoreNormalization", "CTNormalization", "NoNormalization")
-RESAMPLING = "resample_data_or_seg_to_shape"
-
 # nnU-Net's trainers that neither change the network that the plans describe nor what is done with its output.
 # A checkpoint of any other trainer may need code that is not in the folder.
 _TRAINER_PARTS = (
@@ -49,58 +44,20 @@ TRAINERS = re.compile(rf"nnUNetTrainer(_?{_TRAINER_PARTS})*")
 
 
 @dataclass(frozen=True)
-class Resampling:
-    """Arguments of nnU-Net's `resample_data_or_seg_to_shape`: spline orders in general and across thick slices, and
-    whether thick slices are treated apart (None: when one spacing is more than 3 times another)."""
+class Model(PlannedModel):
+    """A model that can be run here.
 
-    order: int
-    order_z: int
-    separate_z: bool | None
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """One channel's intensity normalisation: its scheme, whether only the non-zero region counts, and the training
-    set's intensity statistics."""
-
-    scheme: str
-    masked: bool
-    statistics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that can be run here. Lengths are mm; `network order` is the plans' own, transposed axis order.
-
-    channels: which CT goes into each input channel ("non_contrast", "contrast"), in the model's order.
-    folds: names of the checkpoints that make one ensemble; their class scores are averaged.
-    orientation: "LPS" or "RAS": which way the axes of the arrays ran that it was trained on.
-    transpose_forward: axis i of the network is axis transpose_forward[i] of (z, y, x).
-    spacing_mm, patch_size: in network order.
     mirror_axes: axes, in network order, over which the network may be mirrored and averaged; () for none.
     one_piece: small pieces apart from the largest of each structure are to be removed (`segrap.pieces`).
     hash: "sha256:..." over every file that changes the result.
     """
 
-    folder: Path
     name: str
     version: str
     licence: str
     intended_use: str
     one_piece: bool
     description: str
-    channels: tuple[str, ...]
-    orientation: str
-    labels: Labels
-    folds: tuple[str, ...]
-    configuration_name: str
-    configuration: Mapping[str, Any]
-    transpose_forward: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    patch_size: tuple[int, int, int]
-    normalisations: tuple[Normalisation, ...]
-    data_resampling: Resampling
-    score_resampling: Resampling
     mirror_axes: tuple[int, ...]
     hash: str
 
@@ -108,11 +65,6 @@ class Model:
     def structures(self) -> tuple[str, ...]:
         """Names of the structures it contours, in the order of `anatomy`."""
         return self.labels.covered
-
-    @property
-    def of_nnunet_v1(self) -> bool:
-        """True for a model imported from nnU-Net v1, whose arithmetic differs in the ways that `nnunet_v1` lists."""
-        return bool(self.configuration.get("preprocessor_name") == nnunet_v1.PREPROCESSOR)
 
     @property
     def spacing_zyx(self) -> tuple[float, float, float]:
@@ -149,9 +101,9 @@ def read_model(folder: str | Path, folds: Sequence[str | int] | None = None) -> 
         raise ModelError(f"There is no model folder {folder}.")
     if nnunet_v1.holds_v1_model(folder):
         raise ModelError(f"{folder} is a model of nnU-Net v1. Convert it with: segrap models install {folder}")
-    dataset, plans = _read_json(folder / "dataset.json"), _read_json(folder / "plans.json")
-    facts = _read_facts(folder)
-    names = _choose_folds(folder, folds)
+    dataset, plans = read_json(folder / "dataset.json"), read_json(folder / "plans.json")
+    facts = read_facts(folder)
+    names = choose_folds(folder, folds)
     checkpoints = [read_checkpoint(folder / f"fold_{name}" / CHECKPOINT) for name in names]
     configuration_name = checkpoints[0].configuration
     for checkpoint in checkpoints:
@@ -165,28 +117,15 @@ def read_model(folder: str | Path, folds: Sequence[str | int] | None = None) -> 
                 f"The folds of {folder} are of different configurations: "
                 f"{configuration_name} and {checkpoint.configuration}."
             )
-    configuration = _resolve_configuration(plans, configuration_name)
-    channels = _channels(dataset, facts)
+    planned = plan(folder, dataset, plans, facts, names, configuration_name)
     model = Model(
-        folder=folder,
+        **vars(planned),
         name=str(facts.get("name") or folder.resolve().name),
         version=str(facts.get("version") or "unknown"),
         licence=str(facts.get("licence") or "unknown"),
-        intended_use=_one_of(facts, "intended_use", INTENDED_USES, "research"),
+        intended_use=one_of(facts, "intended_use", INTENDED_USES, "research"),
         one_piece=_yes_or_no(facts, "one_piece"),
         description=str(facts.get("description") or dataset.get("description") or ""),
-        channels=channels,
-        orientation=_orientation(plans, facts),
-        labels=read_labels(dataset, facts),
-        folds=names,
-        configuration_name=configuration_name,
-        configuration=configuration,
-        transpose_forward=_transposition(plans),
-        spacing_mm=_three(configuration, "spacing", float),
-        patch_size=_three(configuration, "patch_size", int),
-        normalisations=_normalisations(plans, configuration, len(channels)),
-        data_resampling=_resampling(configuration, "resampling_fn_data", (0, 1, 3)),
-        score_resampling=_resampling(configuration, "resampling_fn_probabilities", (0, 1)),
         mirror_axes=checkpoints[0].mirror_axes,
         hash=_hash(folder, names),
     )
@@ -195,167 +134,11 @@ def read_model(folder: str | Path, folds: Sequence[str | int] | None = None) -> 
     return model
 
 
-def read_facts(folder: str | Path) -> dict[str, Any]:
-    """Read only a model's `segrap.json` ({} if it has none), for lists: nothing of the rest is checked.
-
-    Raises ModelError when it is not a JSON object.
-    """
-    return _read_facts(Path(folder))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"The model folder {path.parent} is incomplete: {path.name} is missing.") from None
-    except (OSError, ValueError) as fault:
-        raise ModelError(f"{path} of the model cannot be read: {fault}") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} of the model is not a JSON object.")
-    return content
-
-
-def _read_facts(folder: Path) -> dict[str, Any]:
-    return _read_json(folder / "segrap.json") if (folder / "segrap.json").exists() else {}
-
-
-def _one_of(facts: Mapping[str, Any], key: str, allowed: Sequence[str], default: str) -> str:
-    value = facts.get(key, default)
-    if value not in allowed:
-        raise ModelError(f"The model's segrap.json has {key} {value!r}; it must be one of {', '.join(allowed)}.")
-    return str(value)
-
-
 def _yes_or_no(facts: Mapping[str, Any], key: str) -> bool:
     value = facts.get(key, False)
     if not isinstance(value, bool):
         raise ModelError(f"The model's segrap.json has {key} {value!r}; it must be true or false.")
     return value
-
-
-def _choose_folds(folder: Path, wanted: Sequence[str | int] | None) -> tuple[str, ...]:
-    present = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{CHECKPOINT}"))
-    numbered = [name for name in present if name != "all"]
-    chosen = tuple(str(fold) for fold in wanted) if wanted else tuple(numbered or present)
-    missing = [name for name in chosen if name not in present]
-    if missing or not chosen:
-        raise ModelError(
-            f"The model folder {folder} is incomplete: fold_{missing[0] if missing else '*'}/{CHECKPOINT} is missing."
-        )
-    return chosen
-
-
-def _resolve_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
-    known = plans.get("configurations")
-    chain: list[Mapping[str, Any]] = []
-    parent: Any = name
-    while parent is not None:
-        if not isinstance(known, Mapping) or not isinstance(known.get(parent), Mapping) or len(chain) > len(known):
-            raise ModelError(f"The model's plans.json does not describe the configuration {parent} of its checkpoint.")
-        chain.append(known[parent])
-        parent = known[parent].get("inherits_from")
-    resolved = {key: value for layer in reversed(chain) for key, value in layer.items()}
-    if resolved.get("previous_stage"):
-        raise ModelError(f"{name} is the second stage of a cascade, which cannot be run here.")
-    for key, owner, allowed in (
-        ("preprocessor_name", resolved, ("DefaultPreprocessor", nnunet_v1.PREPROCESSOR)),
-        ("label_manager", plans, ("LabelManager",)),
-    ):
-        if owner.get(key, allowed[0]) not in allowed:
-            raise ModelError(f"The model's plans ask for {key} {owner[key]}; only {allowed[0]} can be honoured here.")
-    return resolved
-
-
-def _three(configuration: Mapping[str, Any], key: str, kind: type) -> tuple[Any, Any, Any]:
-    value = configuration.get(key)
-    if isinstance(value, list) and len(value) == 2:
-        raise ModelError("The model is a 2-D configuration; only 3-D configurations can be run here.")
-    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, (int, float)) and v > 0 for v in value):
-        raise ModelError(f"The model's plans have {key} {value!r}; three positive numbers are needed.")
-    return kind(value[0]), kind(value[1]), kind(value[2])
-
-
-def _transposition(plans: Mapping[str, Any]) -> tuple[int, int, int]:
-    order = plans.get("transpose_forward")
-    if not isinstance(order, list) or sorted(order) != [0, 1, 2]:
-        raise ModelError(f"The model's plans have transpose_forward {order!r}, which is not an order of three axes.")
-    return order[0], order[1], order[2]
-
-
-def _orientation(plans: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    reader = plans.get("image_reader_writer", "SimpleITKIO")
-    # The reorienting reader turned every training image to RAS; the plain ones kept the files' own order, which is
-    # that of the DICOM patient axes, LPS, for images converted from DICOM.
-    known = {"SimpleITKIO": "LPS", "NibabelIO": "LPS", "NibabelIOWithReorient": "RAS"}
-    if reader not in known:
-        raise ModelError(f"The model was trained on images read by {reader}, which does not read CT volumes.")
-    return _one_of(facts, "orientation", ("LPS", "RAS"), known[reader])
-
-
-def _channels(dataset: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, ...]:
-    named = dataset.get("channel_names") or dataset.get("modality")
-    if not isinstance(named, Mapping) or not 1 <= len(named) <= 2:
-        raise ModelError(
-            f"The model's dataset.json lists {len(named) if isinstance(named, Mapping) else 'no'} input channels; "
-            "models of one CT or of a CT pair can be run here."
-        )
-    names = [str(named[key]) for key in sorted(named, key=int)]
-    roles = facts.get("channels") or [_role(name, len(names)) for name in names]
-    if not isinstance(roles, list) or len(roles) != len(names):
-        raise ModelError(f"The model's segrap.json gives the channels {roles!r}, but the model has {len(names)}.")
-    if any(role not in ROLES for role in roles) or len(set(roles)) != len(roles):
-        raise ModelError(
-            f"Which of the model's channels ({', '.join(names)}) is the non-contrast and which the contrast CT is not "
-            'clear. Add "channels": ["non_contrast", "contrast"], in the model\'s order, to its segrap.json.'
-        )
-    return tuple(roles)
-
-
-def _role(name: str, count: int) -> str | None:
-    words = set(re.findall(r"[a-z]+", name.lower()))
-    if "ncct" in words or "noncontrast" in words or words & {"non", "no", "without", "plain", "native"}:
-        return "non_contrast"
-    if words & {"contrast", "cect", "enhanced", "ce"}:
-        return "contrast"
-    return "non_contrast" if count == 1 and words & {"ct", "image", "nonct"} else None
-
-
-def _normalisations(
-    plans: Mapping[str, Any], configuration: Mapping[str, Any], count: int
-) -> tuple[Normalisation, ...]:
-    schemes, masked = configuration.get("normalization_schemes"), configuration.get("use_mask_for_norm")
-    properties = plans.get("foreground_intensity_properties_per_channel") or plans.get(
-        "foreground_intensity_properties_by_modality", {}
-    )
-    if not isinstance(schemes, list) or not isinstance(masked, list) or not len(schemes) == len(masked) == count:
-        raise ModelError(f"The model's plans do not give a normalisation for each of its {count} channels.")
-    result = []
-    for channel, (scheme, mask) in enumerate(zip(schemes, masked, strict=True)):
-        statistics = properties.get(str(channel), {}) if isinstance(properties, Mapping) else {}
-        if scheme not in NORMALISATIONS:
-            raise ModelError(f"The model normalises with {scheme}; only {', '.join(NORMALISATIONS)} can be done here.")
-        needed = ("mean", "std", "percentile_00_5", "percentile_99_5") if scheme == "CTNormalization" else ()
-        if any(not isinstance(statistics.get(key), (int, float)) for key in needed):
-            raise ModelError(
-                f"The model's plans lack the training intensities of channel {channel} that {scheme} needs."
-            )
-        result.append(Normalisation(scheme, bool(mask), dict(statistics)))
-    return tuple(result)
-
-
-def _resampling(configuration: Mapping[str, Any], key: str, orders: tuple[int, ...]) -> Resampling:
-    function, arguments = configuration.get(key), configuration.get(f"{key}_kwargs") or {}
-    if function != RESAMPLING or arguments.get("is_seg"):
-        raise ModelError(f"The model's plans ask for {key} {function}; only {RESAMPLING} can be honoured exactly here.")
-    unknown = set(arguments) - {"is_seg", "order", "order_z", "force_separate_z"}
-    result = Resampling(
-        arguments.get("order", 3), arguments.get("order_z", 0), arguments.get("force_separate_z", False)
-    )
-    if unknown or result.order not in orders or result.order_z not in (0, 1):
-        raise ModelError(
-            f"The model's plans ask for {key} with {arguments}; here order must be one of {orders}, order_z 0 or 1."
-        )
-    return result
 
 
 def _hash(folder: Path, folds: Sequence[str]) -> str:

@@ -28,7 +28,8 @@ from typing import IO
 from segrap.errors import ModelError, OutputError, UsageError
 from segrap.models import nnunet_v1, totalsegmentator
 from segrap.models.download import download
-from segrap.models.folder import CHECKPOINT, Model, read_facts, read_model
+from segrap.models.folder import Model, read_model
+from segrap.models.plans import CHECKPOINT, read_facts
 from segrap.models.totalsegmentator import Weights
 from segrap.progress import ProgressCallback
 

@@ -1,0 +1,88 @@
+"""Running tiles and adding them up, in less memory when it runs out on the way: half the ring, then the CPU.
+
+The tiles that are done are kept: a ring is converted or moved slice by slice, and only the tile that failed is run
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from segrap.engine.backends import CPU, Backend, out_of_memory
+from segrap.engine.confidence import ShellMargins
+from segrap.engine.memory import Accumulators
+from segrap.engine.prepare import NetworkInput
+from segrap.engine.stream import FeatureRing, LayerPainter
+
+Start = tuple[int, int, int]
+
+HALF_SUMS = "For want of memory the sums of tiles were kept in float16: a few voxels at borders of contours may differ."
+GPU_TOO_SMALL = "The GPU has too little free memory for this model and CT: the CPU was used."
+ON_CPU = "For want of GPU memory the CPU went on."
+
+
+class TileRun:
+    """Runs tiles and adds them up in `ring`; `backend` and ring change when memory runs out.
+
+    make_ring: gives an empty ring of that type. accumulators: the type to begin with, float16 if that does not fit.
+    open_on_cpu: makes the networks ready on the CPU, and nothing else. say: told each step down, a sentence.
+    remarks: the steps that the reader of the contours should know of.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        make_ring: Callable[[torch.dtype], FeatureRing],
+        accumulators: Accumulators,
+        source: NetworkInput,
+        open_on_cpu: Callable[[], Backend],
+        say: Callable[[str], None],
+    ) -> None:
+        self.backend = backend
+        self.ring = _first_that_fits(make_ring, accumulators)
+        self.followers: Sequence[LayerPainter | ShellMargins] = ()  # what works on the same device as the ring
+        self.remarks: list[str] = [HALF_SUMS] if self.ring.dtype == torch.float16 else []
+        self._source, self._open_on_cpu, self._say = source, open_on_cpu, say
+
+    def add(self, start: Start) -> None:
+        """Run the tile at `start` and add it up. Raises MemoryError when even the smallest way is too large."""
+        while (maps := self._maps(start)) is None:
+            self._step_down()
+        self.ring.add(maps, start)
+
+    def _maps(self, start: Start) -> torch.Tensor | None:
+        """The tile's maps, or None when memory ran out."""
+        try:
+            return self.backend.features(self._source.patch(start))
+        except (MemoryError, RuntimeError) as fault:
+            if not out_of_memory(fault):
+                raise
+            return None  # only now, with the error, goes what the network held
+
+    def _step_down(self) -> None:
+        if self.ring.dtype == torch.float32:
+            self.ring.to_float16()
+            self.remarks.append(HALF_SUMS)
+        elif self.backend.device != CPU:
+            self.ring.to(CPU)
+            self.backend = self._open_on_cpu()
+            for follower in self.followers:
+                follower.to(CPU, self.backend.head)
+            self.remarks.append(ON_CPU)
+        else:
+            raise MemoryError
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._say(self.remarks[-1])
+
+
+def _first_that_fits(make_ring: Callable[[torch.dtype], FeatureRing], accumulators: Accumulators) -> FeatureRing:
+    if accumulators == "float32":
+        try:
+            return make_ring(torch.float32)
+        except (MemoryError, RuntimeError) as fault:
+            if not out_of_memory(fault):
+                raise
+    return make_ring(torch.float16)
