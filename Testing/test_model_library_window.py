@@ -16,6 +16,8 @@ from nnunet_folders import write_model_folder
 
 from segrap.models.library import user_folder
 
+SHIPPED = ["OpenKBP_8", "SegRapPhantom"]
+
 
 @pytest.fixture
 def window(desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
@@ -58,7 +60,7 @@ def install(desktop: Desktop, window: Any, source: str) -> None:
 
 
 def test_models_are_listed_with_what_they_cover(window: Any) -> None:
-    item = window._ui.libraryTree.topLevelItem(0)
+    item = window._ui.libraryTree.topLevelItem(SHIPPED.index("SegRapPhantom"))
     texts = [item.text(column) for column in range(6)]
     assert texts[:4] == ["SegRapPhantom", "45 organs at risk, 2 tumour volumes", "both CTs", "demonstration"]
     assert not window._ui.installButton.property("enabled")
@@ -73,12 +75,12 @@ def test_address_is_installed_after_size_and_licence_were_shown(desktop: Desktop
     assert "MB) from 127.0.0.1" in size
     assert "Licence: CC BY-NC 4.0" in licence and "accept the licence" in licence
     assert words(window) == "Neck 2 is installed."
-    assert listed(window) == ["SegRapPhantom", "Neck 2"]
+    assert listed(window) == [*SHIPPED, "Neck 2"]
     ui = desktop.open("SegRapSlicer").ui
     assert ui.modelComboBox.property("currentText") == "Neck 2"
-    window._ui.libraryTree.topLevelItem(1).setSelected(True)
+    window._ui.libraryTree.topLevelItem(len(SHIPPED)).setSelected(True)
     window._ui.removeModelButton.click()
-    assert listed(window) == ["SegRapPhantom"] and list(user_folder().iterdir()) == []
+    assert listed(window) == SHIPPED and list(user_folder().iterdir()) == []
     assert ui.modelComboBox.findText("Neck 2") == -1
 
 
@@ -86,7 +88,7 @@ def test_nothing_is_downloaded_when_the_person_declines(desktop: Desktop, window
     desktop.answer = False
     install(desktop, window, address)
     assert len(desktop.dialogs) == 1 and words(window) == "Nothing was downloaded."
-    assert listed(window) == ["SegRapPhantom"]
+    assert listed(window) == SHIPPED
 
 
 def test_a_file_with_another_checksum_is_refused_in_words(desktop: Desktop, window: Any, tmp_path: Path) -> None:

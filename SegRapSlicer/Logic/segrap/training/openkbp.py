@@ -36,7 +36,7 @@ RECIPE = Recipe(
     noise=0.15,
     metadata={
         "name": "OpenKBP_8",
-        "version": "0.2",
+        "version": "1.0",
         "licence": "Apache-2.0 (data: OpenKBP, MIT)",
         "intended_use": "research",
         "description": "Eight organs from one CT, trained on OpenKBP planning CTs.",
