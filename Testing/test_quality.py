@@ -207,3 +207,12 @@ def test_faults_come_before_what_is_unusual_and_notes_last() -> None:
     order = [finding.severity for finding in check(made)]
     assert order == sorted(order, key=["fault", "unusual", "note"].index)
     assert set(order) == {"fault", "unusual", "note"}
+
+
+def test_a_contour_that_the_model_was_unsure_of_is_to_be_looked_at() -> None:
+    sure = {"Eye_L": 0.9, "Eye_R": 0.42}
+    made = Contours.from_masks(EYES, GEOMETRY, Provenance("test", "1"), confidence=sure)
+    (finding,) = findings("confidence", made)
+    assert (finding.structure, finding.severity) == ("Eye_R", "unusual")
+    assert "0.42" in finding.message
+    assert not findings("confidence", contours(**EYES))  # not measured is not low
