@@ -124,7 +124,7 @@ def test_cancel_ends_the_conversion_at_once_and_leaves_nothing(model: Model, lib
             raise Cancelled("The contouring was cancelled.")
 
     with pytest.raises(Cancelled):
-        openvino_runner.converted(model, "features", "0", True, Stop(check), lambda words: None)
+        openvino_runner.converted(model, "features", "float32", "0", True, Stop(check), lambda words: None)
     assert time.monotonic() and not list(conversions_folder(model.hash).iterdir())
 
 

@@ -54,7 +54,8 @@ def openvino_runners(
         core = openvino.Core()
         hardware = core.get_property("CPU", "FULL_DEVICE_NAME")
         version = openvino.__version__.split("-")[0]
-        folder = converted(model, maps, version, convert, stop, say)
+        precision = "bfloat16" if half else "float32"
+        folder = converted(model, maps, precision, version, convert, stop, say)
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -68,7 +69,7 @@ def openvino_runners(
     except (ImportError, OSError, RuntimeError) as fault:
         first = (str(fault).splitlines() or [type(fault).__name__])[0]
         raise NotUsable(f"OpenVINO could not be used ({first}): torch was.") from None
-    return list(runners), f"OpenVINO {version} on {hardware}, {'bfloat16' if half else 'float32'}"
+    return list(runners), f"OpenVINO {version} on {hardware}, {precision}"
 
 
 class OpenVINORunner:
@@ -90,14 +91,18 @@ class OpenVINORunner:
         return torch.from_numpy(self._request.get_output_tensor(0).data)[0]
 
 
-def converted(model: Model, maps: Maps, version: str, convert: bool, stop: Stop, say: Callable[[str], None]) -> Path:
+def converted(
+    model: Model, maps: Maps, precision: str, version: str, convert: bool, stop: Stop, say: Callable[[str], None]
+) -> Path:
     """The folder of a model's converted networks, one <fold>.xml and .bin each; made if it is not there whole.
+
+    precision: float32 or bfloat16, for which the networks are laid out.
 
     Raises NotUsable (not there and `convert` is False, or the conversion failed), OSError (the library cannot be
     written), Cancelled.
     """
     patch = "x".join(str(n) for n in model.patch_size)
-    target = conversions_folder(model.hash) / f"openvino-{version}-{maps}-last-{patch}"
+    target = conversions_folder(model.hash) / f"openvino-{version}-{maps}-last-joined-{precision}-{patch}"
     if _whole(target, model):
         return target
     if not convert:
@@ -106,7 +111,7 @@ def converted(model: Model, maps: Maps, version: str, convert: bool, stop: Stop,
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
     try:
-        _convert_in_child(model, maps, scratch, stop)
+        _convert_in_child(model, maps, precision, scratch, stop)
         sums = {path.name: _sum(path) for path in sorted(scratch.iterdir())}
         (scratch / SUMS).write_text(json.dumps(sums), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
@@ -116,10 +121,11 @@ def converted(model: Model, maps: Maps, version: str, convert: bool, stop: Stop,
     return target
 
 
-def _convert_in_child(model: Model, maps: Maps, folder: Path, stop: Stop) -> None:
+def _convert_in_child(model: Model, maps: Maps, precision: str, folder: Path, stop: Stop) -> None:
     package_root = str(Path(__file__).parents[2])
     paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    command = [sys.executable, "-m", "segrap.engine.conversion", str(model.folder), maps, str(folder), *model.folds]
+    job = [str(model.folder), maps, precision, str(folder), *model.folds]
+    command = [sys.executable, "-m", "segrap.engine.conversion", *job]
     with tempfile.TemporaryFile() as words:
         child = subprocess.Popen(
             command,
