@@ -29,7 +29,8 @@ def predict(job: dict[str, Any]) -> None:
     """
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=job["mirror"], allow_tqdm=False)
+    settings = {"use_mirroring": job["mirror"], "tile_step_size": job["step"], "allow_tqdm": False}
+    predictor = nnUNetPredictor(device=torch.device("cpu"), **settings)
     predictor.initialize_from_trained_model_folder(job["model"], None)
     case = np.load(job["images"])
     torch.half = torch.float32 if job["scores"] == "float32" else torch.float16

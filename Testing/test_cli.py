@@ -53,10 +53,12 @@ def test_contour_writes_segmentation_table_and_report(coarse_patient: Path, smal
 def test_json_gives_one_object_with_volumes_and_provenance(
     coarse_patient: Path, small_model: Path, tmp_path: Path
 ) -> None:
-    done = contour(coarse_patient, tmp_path / "out", "--model", small_model, "--structures", "BrainStem", "--json")
+    chosen = ("--structures", "BrainStem", "--step", "0.75", "--json")
+    done = contour(coarse_patient, tmp_path / "out", "--model", small_model, *chosen)
     result = json.loads(done.stdout)
     assert list(result["structures"]) == ["BrainStem"]
     assert result["provenance"]["model_name"] == "Tiny"
+    assert any("0.75 of their size apart" in remark for remark in result["provenance"]["remarks"])
     assert all(Path(path).is_file() for path in result["files"])
 
 

@@ -21,7 +21,7 @@ from segrap.engine.prepare import NetworkInput, plan_frame
 from segrap.engine.resampling import axis_map, separate_axis, taps
 from segrap.engine.stream import FeatureRing, LayerPainter
 from segrap.engine.tiles import importance, plan_tiles, tile_grid
-from segrap.errors import Cancelled, InputError, ModelError, ResourceError
+from segrap.errors import Cancelled, InputError, ModelError, ResourceError, UsageError
 from segrap.models.folder import Model, read_model
 from segrap.models.labels import OutputPlan
 from segrap.models.network import UNet
@@ -321,6 +321,19 @@ def test_values_that_are_no_numbers_are_refused(model: Model, images: list[np.nd
     broken[3, 30, 30] = np.nan
     with pytest.raises(InputError, match="NaN"):
         run(model, [broken, images[1]])
+
+
+@pytest.mark.parametrize("step", [0.0, -0.5, 1.5, float("nan")])
+def test_an_impossible_step_is_refused(model: Model, images: list[np.ndarray], step: float) -> None:
+    with pytest.raises(UsageError, match="over 0, up to 1"):
+        run(model, images, step=step)
+
+
+def test_another_step_runs_other_tiles_and_is_said(model: Model, images: list[np.ndarray]) -> None:
+    wide = segment(model, images, SPACING, model.output_plan(), "cpu", step=1.0)
+    assert any("1 of their size apart" in remark for remark in wide.remarks)
+    usual = segment(model, images, SPACING, model.output_plan(), "cpu")
+    assert not usual.remarks and not np.array_equal(wide.layers, usual.layers)
 
 
 def test_an_image_of_zeros_is_refused(model: Model) -> None:

@@ -60,8 +60,10 @@ RANDOM_MODELS: dict[str, tuple[dict[str, Any], tuple[int, int, int], tuple[float
         (3.0, 0.8, 0.8),
     ),
     "normalisation over the non-zero part": ({"use_mask_for_norm": [True, True]}, (18, 50, 46), (3.0, 0.8, 0.8)),
+    "tiles three quarters apart": ({}, (22, 60, 56), (3.0, 0.7, 0.7)),
     "a residual encoder": ({"architecture": residual_architecture()}, (14, 40, 40), (3.0, 1.1, 1.1)),
 }
+STEPS = {"tiles three quarters apart": 0.75}
 REGIONS: dict[str, Any] = {
     "labels": {"background": 0, "Brain": [1, 2], "BrainStem": [2]},
     "dataset": {"regions_class_order": [1, 2]},
@@ -104,7 +106,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_model_folder(folder / name, **model)
         np.savez(folder / f"{name}.npz", images=images.astype(np.float32), spacing=np.array(spacing, dtype=float))
         job = {"kind": "predict", "model": str(folder / name), "images": str(folder / f"{name}.npz"), "mirror": True}
-        jobs.append(job | {"scores": scores, "out": str(folder / f"{name}.npy")})
+        jobs.append(job | {"step": STEPS.get(name, 0.5), "scores": scores, "out": str(folder / f"{name}.npy")})
 
     for name, (model, shape, spacing) in RANDOM_MODELS.items():
         images = smooth_head(shape, channels=len(model.get("channels", "ab")))
@@ -128,7 +130,8 @@ def agreement(peer: Path, name: str, *, skip_air: bool) -> float:
     model = read_model(peer / name)
     plan = model.output_plan()
     images = case["images"].astype(np.int16)
-    layers = engine.segment(model, list(images), case["spacing"], plan, "cpu", skip_air=skip_air).layers
+    how = {"skip_air": skip_air, "step": STEPS.get(name, 0.5)}
+    layers = engine.segment(model, list(images), case["spacing"], plan, "cpu", **how).layers
     equal = (layers == plan.table[:, labels]).all(axis=0)
     return float(equal[(images > -500).any(axis=0)].mean() if skip_air else equal.mean())
 

@@ -1,8 +1,9 @@
 """Runs one contestant of `inference.py` as a process and measures it from outside.
 
-Memory is that of the whole process tree, added up five times a second, or the largest resident size that the operating
-system saw of one process, whichever is more. What else the computer did meanwhile is measured too: it changes the
-clock's seconds, and, by shared caches, a little those of the processor.
+Memory is that of the whole process tree, added up five times a second, or, on Linux, the largest high-water mark of one
+process, whichever is more. (Not the ru_maxrss of `wait4`: a child's begins with the size of what started it.) What else
+the computer did meanwhile is measured too: it changes the clock's seconds, and, by shared caches, a little those of the
+processor.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -57,41 +57,50 @@ def run(python: Path, script: Path, job: dict[str, Any], extra: dict[str, str]) 
         with (folder / "said.txt").open("w") as said:
             before, begin = _busy_s(), time.perf_counter()
             process = subprocess.Popen([python, script, folder / "job.json"], env=environment, stdout=said, stderr=said)
-            tree_gb, status, usage = _watch(process)
+            tree_gb, largest_gb, status, usage = _watch(process)
             wall = time.perf_counter() - begin
         cpu = usage.ru_utime + usage.ru_stime
         if status or not (folder / "answer.json").exists():
             why = (folder / "said.txt").read_text().strip().splitlines()[-1:] or ["it said nothing"]
             return "killed, probably for memory" if os.WIFSIGNALED(status) else why[0]
         answer = json.loads((folder / "answer.json").read_text())
-        largest = usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e9 / 1024)
         other = max(0.0, (_busy_s() - before - cpu) / wall)
         return Measurement(
             **{key: answer[key] for key in ("wall_s", "cpu_s", "engine", "parts") if key in answer},
             process_wall_s=wall,
             process_cpu_s=cpu,
             tree_gb=tree_gb,
-            largest_process_gb=largest,
+            largest_process_gb=largest_gb,
             other_cores=other,
         )
 
 
-def _watch(process: subprocess.Popen) -> tuple[float, int, Any]:
-    """Largest memory of the tree in GB, exit status as `os.wait4` gives it, and what the tree used."""
-    root, most = psutil.Process(process.pid), 0.0
+def _watch(process: subprocess.Popen) -> tuple[float, float, int, Any]:
+    """Largest memory in GB of the tree and of one process, exit status as `os.wait4` gives it, what the tree used."""
+    root, most, largest = psutil.Process(process.pid), 0.0, 0.0
     while True:
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if ended:
             process.returncode = os.waitstatus_to_exitcode(status)
-            return most, status, usage
+            return most, largest, status, usage
         total = 0
         try:
             for one in [root, *root.children(recursive=True)]:
                 total += one.memory_info().rss
+                largest = max(largest, _high_water_gb(one.pid))
         except psutil.NoSuchProcess:
             continue
         most = max(most, total / 1e9)
         time.sleep(SAMPLE_S)
+
+
+def _high_water_gb(pid: int) -> float:
+    """The most memory that a process has held so far; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e9
 
 
 def _busy_s() -> float:

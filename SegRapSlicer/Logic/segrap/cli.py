@@ -57,6 +57,13 @@ def main() -> None:
 @click.option("--structures", metavar="NAMES", help="SegRap names with commas between them, or OARs, GTVs, all.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--quick", is_flag=True, help="Compute in bfloat16 where the CPU can: faster, borders may differ.")
+@click.option(
+    "--step",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Part of a tile between one and the next; more is faster, and contours may differ.",
+)
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="May be given several times.")
 @click.option("--volumes", type=some_path, help="A site's own volumes for the checks: `segrap dataset statistics`.")
 @click.option("--allow-demo-model", is_flag=True, help="Let a demonstration model run on a real scan.")
@@ -69,6 +76,7 @@ def contour(
     structures: str | None,
     device: str,
     quick: bool,
+    step: float,
     formats: tuple[str, ...],
     volumes: Path | None,
     allow_demo_model: bool,
@@ -88,8 +96,8 @@ def contour(
     with progress_bar() as progress:
         progress(Progress("Reading the CT", 0.0))
         pair = load_pair(ncct, cect)
-        how = {"structures": chosen, "device": device, "allow_demo_model": allow_demo_model, "quick": quick}
-        result = _contour_and_write(pair, model_names, output, progress, formats, ranges, **how)
+        how = {"device": device, "allow_demo_model": allow_demo_model, "quick": quick, "step": step}
+        result = _contour_and_write(pair, model_names, output, progress, formats, ranges, structures=chosen, **how)
     _report(result, as_json)
 
 

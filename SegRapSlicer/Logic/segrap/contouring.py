@@ -18,6 +18,7 @@ import segrap
 from segrap import anatomy
 from segrap.contours import Contours, IntendedUse, Provenance
 from segrap.ct.pair import CTPair
+from segrap.engine.tiles import STEP
 from segrap.errors import ModelError, UsageError
 from segrap.image import AxisOrder
 from segrap.midline import split_sides
@@ -39,18 +40,20 @@ def contour(
     cancelled: CancelCheck | None = None,
     *,
     quick: bool = False,
+    step: float = STEP,
     networks: Networks | None = None,
 ) -> Contours:
     """Contour a CT pair (or one CT, if the model wants one).
 
     structures: SegRap names, or None for all that the model contours. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     allow_demo_model: run a demonstration model on images that are not a made-up patient's.
-    quick: bfloat16 where the CPU can; the contours say so. networks: keeps the model ready for the next patient.
+    quick: bfloat16 where the CPU can; the contours say so. step: the part of a tile between one and the next; another
+    than nnU-Net's 0.5 changes the contours, and they say so. networks: keeps the model ready for the next patient.
     progress is called from this thread; cancelled is asked at least once a second.
 
     Returns contours on the grid of the non-contrast CT, none of them reviewed by anybody.
-    Raises UsageError (a structure that the model does not contour), InputError (the model wants a CT that is not
-    there), ModelError, ResourceError, Cancelled.
+    Raises UsageError (a structure that the model does not contour, an impossible step), InputError (the model wants a
+    CT that is not there), ModelError, ResourceError, Cancelled.
     """
     from segrap.engine import segment
 
@@ -75,6 +78,7 @@ def contour(
         progress=progress,
         cancelled=cancelled,
         quick=quick,
+        step=step,
         networks=networks,
     )
     layers = segmentation.layers

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from segrap.errors import Cancelled
+from segrap.engine.tiles import STEP
+from segrap.errors import Cancelled, UsageError
 from segrap.progress import CancelCheck, Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def segment(
     mirror: bool = True,
     skip_air: bool = True,
     quick: bool = False,
+    step: float = STEP,
     networks: Networks | None = None,
     accumulators: Accumulators | None = None,
 ) -> Segmentation:
@@ -68,6 +70,7 @@ def segment(
     skip_air: leave out tiles on which no voxel of the body depends; then labels are nnU-Net's inside the body (above
         -500 HU, without what is thin and lies apart, as couch and mask), and background where no tile was run.
     quick: compute in bfloat16 where the CPU can: faster, and labels differ in a few voxels of ten thousand.
+    step: the part of a tile, over 0 to 1, between one and the next; another than nnU-Net's 0.5 changes the labels.
     networks: what keeps the model ready from one call to the next; None makes it ready for this call only.
     accumulators: the type that tiles are added up in; None for float32, or float16 where only that fits into memory.
 
@@ -76,8 +79,9 @@ def segment(
 
     Labels equal those of nnunetv2's predictor with its default settings, up to its float16 rounding of class scores;
     for models imported from nnU-Net v1, those of nnunet's.
-    Raises ModelError (wrong number of images), InputError (images that cannot be used), ResourceError (no such device,
-    or too little memory: if that is foreseen, before anything is loaded), Cancelled.
+    Raises UsageError (an impossible step), ModelError (wrong number of images), InputError (images that cannot be
+    used), ResourceError (no such device, or too little memory: if that is foreseen, before anything is loaded),
+    Cancelled.
     """
     from segrap.engine.backends import CPU, Networks, choose_device, free_gpu_bytes, memory_errors_explained
     from segrap.engine.body import tiles_with_body
@@ -86,7 +90,7 @@ def segment(
     from segrap.engine.memory import choose, ways
     from segrap.engine.prepare import NetworkInput, plan_frame
     from segrap.engine.stream import FeatureRing, LayerPainter
-    from segrap.engine.tile_run import GPU_TOO_SMALL, TileRun
+    from segrap.engine.tile_run import GPU_TOO_SMALL, OTHER_STEP, TileRun
     from segrap.engine.tiles import importance, plan_tiles, tile_grid
 
     def check() -> None:
@@ -98,12 +102,14 @@ def segment(
         if progress is not None:
             progress(Progress(stage, fraction, message))
 
+    if not 0 < step <= 1:
+        raise UsageError(f"Tiles cannot be {step:g} of their size apart: choose a step over 0, up to 1.")
     with memory_errors_explained():
         where = choose_device(device)  # an impossible one is refused before anything takes time
         networks = networks or Networks()
         report("Preparing the images", 0.0)
         frame = plan_frame(model, images, spacing_zyx)
-        grid = tile_grid(frame.network_shape, model.patch_size)
+        grid = tile_grid(frame.network_shape, model.patch_size, step)
         plan = plan_tiles(grid, tiles_with_body(frame, images, grid, check) if skip_air else None)
         layer_count = output_plan.table.shape[0]
         if plan.count == 0:
@@ -125,7 +131,7 @@ def segment(
             free_gpu_bytes(where),
         )
         report(MEMORY, 0.0, way.words(free))
-        notes: list[str] = []
+        notes = [] if step == STEP else [OTHER_STEP.format(step)]
         if where.type == "cuda" and way.runner != "GPU":
             where = CPU
             notes.append(GPU_TOO_SMALL)

@@ -20,6 +20,7 @@ Start = tuple[int, int, int]
 
 HALF_SUMS = "For want of memory the sums of tiles were kept in float16: a few voxels at borders of contours may differ."
 GPU_TOO_SMALL = "The GPU has too little free memory for this model and CT: the CPU was used."
+OTHER_STEP = "Tiles lay {:g} of their size apart (nnU-Net's: 0.5): contours may differ from the model's usual ones."
 ON_CPU = "For want of GPU memory the CPU went on."
 
 

@@ -16,7 +16,7 @@ STEP = 0.5  # nnU-Net's default: neighbouring tiles overlap by half
 
 
 def tile_starts(size: int, patch: int, step: float = STEP) -> list[int]:
-    """First voxels of the tiles along one axis of `size` >= `patch` voxels."""
+    """First voxels of the tiles along one axis of `size` >= `patch` voxels; step: the part of a tile between two."""
     count = int(np.ceil((size - patch) / (patch * step))) + 1
     spacing = (size - patch) / (count - 1) if count > 1 else 0.0
     return [int(np.round(spacing * i)) for i in range(count)]
@@ -49,11 +49,11 @@ class TileGrid:
     starts: tuple[list[int], list[int], list[int]]
 
 
-def tile_grid(shape: Sequence[int], patch: Sequence[int]) -> TileGrid:
+def tile_grid(shape: Sequence[int], patch: Sequence[int], step: float = STEP) -> TileGrid:
     """Lay nnU-Net's tiles over a volume: a smaller one is centred in one patch (odd voxels go behind it)."""
     padded = tuple(max(n, p) for n, p in zip(shape, patch, strict=True))
     before = tuple((q - n) // 2 for q, n in zip(padded, shape, strict=True))
-    starts = tuple(tile_starts(q, p) for q, p in zip(padded, patch, strict=True))
+    starts = tuple(tile_starts(q, p, step) for q, p in zip(padded, patch, strict=True))
     return TileGrid(_three(shape), _three(patch), _three(padded), _three(before), (starts[0], starts[1], starts[2]))
 
 
