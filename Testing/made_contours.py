@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from segrap import anatomy
@@ -44,9 +46,12 @@ def every_structure_masks(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def every_structure(geometry: Geometry = STRAIGHT, seed: int = 0, provenance: Provenance = DEMONSTRATION) -> Contours:
-    """Contours of all 47 structures, of which the brain and the left lens have a confidence."""
-    confidence = {"Brain": 0.9321, "Lens_L": 0.5}
-    return Contours.from_masks(every_structure_masks(seed), geometry, provenance, confidence)
+    """Contours of all 47 structures; of the brain and the left lens it is known how sure a model of two folds was."""
+    contours = Contours.from_masks(every_structure_masks(seed), geometry, provenance, {"Brain": 0.9321, "Lens_L": 0.5})
+    structures = dict(contours.structures)
+    for name, share in (("Brain", 0.0125), ("Lens_L", 0.25)):
+        structures[name] = replace(structures[name], fold_disagreement=share)
+    return replace(contours, structures=structures)
 
 
 def one_voxel(name: str, zyx: tuple[int, int, int], geometry: Geometry) -> Contours:

@@ -189,6 +189,7 @@ def test_the_table_states_names_volume_expected_range_edge_confidence_and_origin
         "expected_max_cc": "153",
         "cut_at": "feet",
         "confidence": "",
+        "fold_disagreement": "",
         "origin": "model",
         "model": "Phantom 0.3",
     }

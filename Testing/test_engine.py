@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +17,8 @@ from nnunet_folders import plain_architecture, randomise, write_model_folder
 from scipy import ndimage
 
 from segrap.engine import segment
-from segrap.engine.backends import Backend, Head, Networks
+from segrap.engine.backends import Backend, Networks
+from segrap.engine.head import Head
 from segrap.engine.prepare import NetworkInput, plan_frame
 from segrap.engine.resampling import axis_map, separate_axis, taps
 from segrap.engine.stream import FeatureRing, LayerPainter
@@ -114,7 +116,7 @@ def paint(scores: np.ndarray, model: Model, output: OutputPlan, shape: tuple[int
     assert frame.network_shape == scores.shape[1:]
     grid = tile_grid(frame.network_shape, (1, 1, 1))
     layers = np.zeros((output.table.shape[0], *shape), dtype=np.uint8)
-    painter = LayerPainter(frame, grid, plan_tiles(grid, None), output, Head(None, None), layers, CPU)
+    painter = LayerPainter(frame, grid, plan_tiles(grid, None), output, Head(), layers, CPU)
     for z in range(scores.shape[1]):
         painter.paint(z, torch.from_numpy(scores[:, z]).movedim(0, 2), torch.ones(scores.shape[2:], dtype=torch.bool))
     return layers
@@ -162,9 +164,28 @@ def test_features_are_accumulated_where_they_are_fewer_and_give_the_same_scores(
     model = read_model(write_model_folder(tmp_path, folds=("0", "1"), mirror_axes=(1, 2)))
     patch = np.random.default_rng(0).normal(size=(2, 8, 24, 32)).astype(np.float32)
     in_features, in_scores, chosen = (torch_backend(model, maps=maps) for maps in ("features", "scores", None))
-    assert (in_features.channels, in_scores.channels, chosen.channels) == (12, 3, 3)
-    scores = in_features.head.scores(in_features.features(patch).flatten(0, 2)).reshape(8, 24, 32, 3)
-    assert torch.allclose(scores, in_scores.features(patch), atol=1e-4)
+    assert (in_features.channels, in_scores.channels, chosen.channels) == (12, 4, 4)
+    for_scores = [backend.features(patch).flatten(0, 2) for backend in (in_features, in_scores)]
+    scores = [backend.head.scores(maps) for backend, maps in zip((in_features, in_scores), for_scores, strict=True)]
+    assert torch.allclose(*scores, atol=1e-4)
+    shares = [
+        backend.head.disagreement(maps, one)
+        for backend, maps, one in zip((in_features, in_scores), for_scores, scores, strict=True)
+    ]
+    assert 0 < shares[0].mean() < 1 and torch.equal(*shares)
+
+
+def test_how_much_folds_disagree_is_measured_for_each_structure_that_was_found(
+    tmp_path: Path, images: list[np.ndarray]
+) -> None:
+    two = read_model(write_model_folder(tmp_path / "two", folds=("0", "1"), labels=SIX_LABELS))
+    plan = two.output_plan()
+    found = segment(two, images, SPACING, plan, "cpu")
+    assert found.disagreement.keys() == found.confidence.keys() and found.confidence
+    assert all(0 < share < 1 for share in found.disagreement.values())
+    alike = write_model_folder(tmp_path / "alike", folds=("0", "1"), labels=SIX_LABELS)
+    shutil.copy(alike / "fold_0" / "checkpoint_final.pth", alike / "fold_1" / "checkpoint_final.pth")
+    assert set(segment(read_model(alike), images, SPACING, plan, "cpu").disagreement.values()) == {0.0}
 
 
 def test_mirroring_is_done_only_along_the_axes_that_the_model_allows(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def test_only_what_was_edited_is_marked_as_edited_and_loses_the_models_confidenc
     paint(node, "Brain", every_structure_masks()["Trachea"], contours.geometry)
     again = back(node, contours)
     assert [name for name, facts in again.structures.items() if facts.origin == "edited"] == ["Brain"]
-    assert (again.structures["Brain"].confidence, again.structures["Lens_L"].confidence) == (None, 0.5)
+    brain, lens = (again.structures[name] for name in ("Brain", "Lens_L"))
+    assert (brain.confidence, brain.fold_disagreement) == (None, None)
+    assert (lens.confidence, lens.fold_disagreement) == (0.5, 0.25)
 
 
 def test_a_structure_that_was_erased_comes_back_empty(scene: Any) -> None:

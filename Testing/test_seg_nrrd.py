@@ -33,6 +33,8 @@ def test_a_seg_nrrd_comes_back_as_it_was_written(geometry: Geometry, tmp_path: P
     assert back.provenance == contours.provenance
     assert {f.origin for f in back.structures.values()} == {"model"}
     assert {n: f.confidence for n, f in back.structures.items() if f.confidence} == {"Brain": 0.9321, "Lens_L": 0.5}
+    folds = {n: f.fold_disagreement for n, f in back.structures.items() if f.fold_disagreement}
+    assert folds == {"Brain": 0.0125, "Lens_L": 0.25}
     assert back.left_out == ()
 
 

@@ -80,18 +80,19 @@ def merge(parts: Sequence[Contours]) -> Contours:
     Two structures that should not overlap, but do because two models drew them, are both kept whole.
     """
     stack = LayerStack()
-    models: dict[str, str] = {}
-    confidence: dict[str, float] = {}
+    measured: dict[str, dict[str, Any]] = {}
     for part in parts:
         for name, facts in part.structures.items():
             stack.add_in_box(name, *part.mask_in_box(name), part.shape)
-            models[name] = part.maker(name)
-            if facts.confidence is not None:
-                confidence[name] = facts.confidence
+            measured[name] = {
+                "model": part.maker(name),
+                "confidence": facts.confidence,
+                "fold_disagreement": facts.fold_disagreement,
+            }
     whole = Contours.from_layers(
-        stack.take(), parts[0].geometry, stack.placement, _common_provenance([p.provenance for p in parts]), confidence
+        stack.take(), parts[0].geometry, stack.placement, _common_provenance([p.provenance for p in parts])
     )
-    structures = {name: replace(facts, model=models[name]) for name, facts in whole.structures.items()}
+    structures = {name: replace(facts, **measured[name]) for name, facts in whole.structures.items()}
     return replace(whole, structures=structures)
 
 

@@ -94,6 +94,7 @@ def contour(
         plan.placement,
         replace(origin, engine=segmentation.engine, remarks=(*origin.remarks, *remarks)),
         segmentation.confidence,
+        fold_disagreement=segmentation.disagreement,
     )
     return contours if structures is None or not plan.pairs else contours.subset(structures)
 

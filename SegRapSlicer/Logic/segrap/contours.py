@@ -79,9 +79,9 @@ class StructureFacts:
     box: its bounding box as (z, y, x) slices, None when it is empty. cut_at: the faces of the scan that it touches
     ('left', 'right', 'front', 'back', 'feet', 'head' of the patient), where it may go on beyond the scan.
     fingerprint: a number that stands for exactly this set of voxels, by which a later edit is noticed.
-    confidence: 0 to 1 as the engine measured it, or None. origin: 'model'; 'edited' by a person afterwards; 'drawn' by
-    a person; 'imported' from a file that does not say. model: which one made it ("name version") where several models
-    made these contours, else "".
+    confidence, fold_disagreement: 0 to 1 as the engine measured them (`segrap.engine.confidence`), or None.
+    origin: 'model'; 'edited' by a person afterwards; 'drawn' by a person; 'imported' from a file that does not say.
+    model: which one made it ("name version") where several models made these contours, else "".
     """
 
     layer: int
@@ -92,6 +92,7 @@ class StructureFacts:
     cut_at: tuple[str, ...]
     fingerprint: int
     confidence: float | None = None
+    fold_disagreement: float | None = None
     origin: Origin = "model"
     model: str = ""
 
@@ -129,6 +130,7 @@ class Contours:
         confidence: Mapping[str, float] | None = None,
         origin: Origin | Mapping[str, Origin] = "model",
         left_out: tuple[str, ...] = (),
+        fold_disagreement: Mapping[str, float] | None = None,
     ) -> Contours:
         """Contours from label layers (layer, z, y, x) uint8 and the (layer, value from 1) of each structure in them.
 
@@ -161,6 +163,7 @@ class Contours:
                 cut_at=_faces_touched(box, layers.shape[1:], geometry),
                 fingerprint=fingerprint,
                 confidence=(confidence or {}).get(name),
+                fold_disagreement=(fold_disagreement or {}).get(name),
                 origin=origin if isinstance(origin, str) else origin[name],
             )
         return cls(layers, geometry, structures, provenance, left_out)

@@ -227,18 +227,18 @@ def _not_stated(path: Path) -> Provenance:
 
 def write_structures_csv(contours: Contours, path: str | Path) -> None:
     """Write the table of structures: name, TG-263 name, volume and the range of the 120 training cases in cc, the faces
-    of the scan that it touches, the model's confidence (0 to 1, empty where there is none), where it comes from, and
-    the model that made it.
+    of the scan that it touches, the model's confidence and how much its folds disagree (0 to 1, empty where there is
+    none), where it comes from, and the model that made it.
 
     Raises OutputError; nothing partial is left behind.
     """
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
-        columns = ("name", "tg263_name", "volume_cc", "expected_min_cc", "expected_max_cc", "cut_at", "confidence")
-        table.writerow([*columns, "origin", "model"])
+        columns = ("name", "tg263_name", "volume_cc", "expected_min_cc", "expected_max_cc", "cut_at")
+        table.writerow([*columns, "confidence", "fold_disagreement", "origin", "model"])
         for name, facts in contours.structures.items():
             structure = anatomy.structure(name)
-            confidence = "" if facts.confidence is None else f"{facts.confidence:.4f}"
+            measured = (facts.confidence, facts.fold_disagreement)
             table.writerow(
                 [
                     name,
@@ -246,7 +246,7 @@ def write_structures_csv(contours: Contours, path: str | Path) -> None:
                     f"{facts.volume_cc:.4f}",
                     *(f"{bound:g}" for bound in structure.volume_range_cc),
                     " ".join(facts.cut_at),
-                    confidence,
+                    *("" if one is None else f"{one:.4f}" for one in measured),
                     facts.origin,
                     contours.maker(name),
                 ]

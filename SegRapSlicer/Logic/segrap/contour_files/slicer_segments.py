@@ -21,10 +21,10 @@ REPRESENTATION = "Binary labelmap"
 REFERENCE_GEOMETRY = "Reference image geometry"
 """Name of the conversion parameter that holds the grid on which a segmentation is edited and exported."""
 
-_ORIGIN, _FINGERPRINT, _CONFIDENCE, _PROVENANCE, _MODEL = (
-    f"SegRap.{word}" for word in ("Origin", "Fingerprint", "Confidence", "Provenance", "Model")
+_ORIGIN, _FINGERPRINT, _CONFIDENCE, _DISAGREEMENT, _PROVENANCE, _MODEL = (
+    f"SegRap.{word}" for word in ("Origin", "Fingerprint", "Confidence", "FoldDisagreement", "Provenance", "Model")
 )
-OUR_TAGS = (_ORIGIN, _FINGERPRINT, _CONFIDENCE, _PROVENANCE, _MODEL)
+OUR_TAGS = (_ORIGIN, _FINGERPRINT, _CONFIDENCE, _DISAGREEMENT, _PROVENANCE, _MODEL)
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LATERALITY = {"": "^^", "left": "SCT^7771000^Left", "right": "SCT^24028007^Right"}
@@ -61,8 +61,9 @@ def tags(contours: Contours, name: str) -> dict[str, str]:
         _FINGERPRINT: str(facts.fingerprint),
         _PROVENANCE: contours.provenance.to_json(),
     }
-    if facts.confidence is not None:
-        entries[_CONFIDENCE] = f"{facts.confidence:.4f}"
+    for tag, measured in ((_CONFIDENCE, facts.confidence), (_DISAGREEMENT, facts.fold_disagreement)):
+        if measured is not None:
+            entries[tag] = f"{measured:.4f}"
     if facts.model:
         entries[_MODEL] = facts.model.replace("|", " ")  # which separates tags
     return entries
@@ -113,9 +114,11 @@ def _settle(facts: StructureFacts, entries: Mapping[str, str]) -> StructureFacts
     origin = known.get(entries.get(_ORIGIN, ""), "imported")
     if origin == "model" and entries.get(_FINGERPRINT) != str(facts.fingerprint):
         origin = "edited"
-    confidence = entries.get(_CONFIDENCE) if origin == "model" else None
+    confidence, disagreement = (
+        float(entries[tag]) if origin == "model" and tag in entries else None for tag in (_CONFIDENCE, _DISAGREEMENT)
+    )
     model = entries.get(_MODEL, "") if origin in ("model", "edited") else ""
-    return replace(facts, origin=origin, confidence=None if confidence is None else float(confidence), model=model)
+    return replace(facts, origin=origin, confidence=confidence, fold_disagreement=disagreement, model=model)
 
 
 def index_to_ras(geometry: Geometry) -> np.ndarray:

@@ -33,13 +33,15 @@ MEMORY = "Memory"
 
 class Segmentation(NamedTuple):
     """What a run gives: label layers (layers, z, y, x) uint8 on the images' grid; what ran the network, in words, for
-    example "torch 2.13.0 on CPU, float32" ("" where there was nothing to run on); what its reader should know; and how
-    sure the model is of each structure that it found, 0 to 1 (see `segrap.engine.confidence`)."""
+    example "torch 2.13.0 on CPU, float32" ("" where there was nothing to run on); what its reader should know; and, of
+    each structure that was found, how sure the model is and how much its folds disagree, 0 to 1 (see
+    `segrap.engine.confidence`; the last is empty for a model of one fold)."""
 
     layers: np.ndarray
     engine: str = ""
     remarks: tuple[str, ...] = ()
     confidence: Mapping[str, float] = MappingProxyType({})
+    disagreement: Mapping[str, float] = MappingProxyType({})
 
 
 def segment(
@@ -179,4 +181,4 @@ def segment(
             for z, maps, covered in run.ring.take(row.start, grid.padded[0] if last else plan.rows[number + 1].start):
                 shells.add(z, maps, painter.paint(z, maps, covered), covered)
         report("Contouring", 1.0)
-        return Segmentation(layers, run.backend.name, (*notes, *run.remarks), shells.finish())
+        return Segmentation(layers, run.backend.name, (*notes, *run.remarks), *shells.finish())

@@ -4,7 +4,8 @@ A backend turns a patch into `channels` maps at the patch's resolution, and has 
 scores, voxel by voxel. Because the head is linear, whatever is linear afterwards (mirroring means, the weighted sum
 over tiles, interpolation, the mean over folds) may be done on the maps, which are fewer than the classes, and the head
 is applied once per voxel at the end. Where the classes are fewer, the maps are the class scores and the head is empty;
-so it is for models of nnU-Net v1, whose class probabilities are averaged.
+so it is for models of nnU-Net v1, whose class probabilities are averaged. Of several folds, the head also tells how
+many decide otherwise.
 
 `Networks` chooses: OpenVINO on the CPU where it is installed, else torch. Whatever is not torch's float32 on the CPU
 must first agree with it on one patch (`self_test`); what does not is not used, and the remarks say so.
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from segrap.engine.head import Head, share_that_differs
 from segrap.engine.memory import Runner
 from segrap.engine.openvino_runner import openvino_runners
 from segrap.engine.runners import FoldRunner, Maps, NotUsable, Stop, TorchRunner, cpu_has_bfloat16
@@ -30,20 +32,6 @@ from segrap.models.folder import Model
 
 CPU = torch.device("cpu")
 WORTH_CONVERTING = 10_000_000  # voxels to run: for fewer, a conversion (5 s) takes longer than it saves
-
-
-class Head:
-    """Class scores from feature maps: weight @ features + bias, or the features themselves."""
-
-    def __init__(self, weight: torch.Tensor | None, bias: torch.Tensor | None) -> None:
-        self.weight = weight
-        self.bias = bias
-
-    def scores(self, features: torch.Tensor) -> torch.Tensor:
-        """(voxels, features) to (voxels, classes), float32."""
-        if self.weight is None or self.bias is None:
-            return features
-        return torch.addmm(self.bias, features, self.weight.t())
 
 
 class Backend:
@@ -69,8 +57,9 @@ class Backend:
         self._runners, self._maps = runners, maps
         axes = model.mirror_axes if mirror else ()
         self._flips = [flip for count in range(1, len(axes) + 1) for flip in combinations(axes, count)]
-        weight = head.weight
-        self.channels = model.labels.score_channels if weight is None else weight.shape[1]
+        self._regions = model.labels.region_order is not None
+        scores = model.labels.score_channels + (len(runners) > 1)
+        self.channels = scores if head.weight is None else head.weight.shape[1]
 
     def features(self, patch: np.ndarray) -> torch.Tensor:
         """(channel, z, y, x) float32 patch to (z, y, x, channels) float32 maps on `device`.
@@ -82,7 +71,10 @@ class Backend:
             maps = [self._mean_over_flips(runner, x) for runner in self._runners]
             if len(maps) == 1:
                 return maps[0]
-            return torch.cat(maps, dim=3) if self._maps == "features" else torch.stack(maps).mean(0)
+            if self._maps == "features":
+                return torch.cat(maps, dim=3)
+            mean = torch.stack(maps).mean(0)
+            return torch.cat((mean, share_that_differs(maps, mean, regions=self._regions)[..., None]), dim=3)
 
     def _mean_over_flips(self, runner: FoldRunner, x: torch.Tensor) -> torch.Tensor:
         maps = runner(x)
@@ -206,11 +198,9 @@ def _open(
     else:
         where = CPU
         runners, name = torch_runners(CPU, False)
-    head = Head(None, None)
+    head = Head(share_last=len(runners) > 1)
     if maps == "features":
-        weight = torch.cat([head.weight.flatten(1) for head in heads], dim=1) / len(heads)
-        bias = torch.stack([head.bias for head in heads if head.bias is not None]).mean(0)
-        head = Head(weight.to(where), bias.to(where))
+        head = Head.of_folds(heads, where, regions=model.labels.region_order is not None)
     return Opened(Backend(model, runners, maps, head, name, where, stop, mirror=mirror), tuple(remarks))
 
 

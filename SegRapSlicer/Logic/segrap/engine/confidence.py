@@ -6,6 +6,9 @@ and does not depend on how scores are scaled by the number of classes, as differ
 models it is |2p - 1| of the region channel that is least sure (p from the sigmoid). A structure's confidence is the
 mean margin in the shell of SHELL_MM on both sides of its contour, on the network's grid. It tells how clear-cut the
 model found the border; a model can be sure and wrong.
+
+Of a model with several folds, the mean share of folds that decide otherwise than all together is measured in the same
+shell: 0 where all folds agree on every voxel beside the contour.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from segrap.engine.backends import Head
+from segrap.engine.head import Head
 from segrap.models.labels import OutputPlan
 
 SHELL_MM = 2.0
@@ -54,7 +57,8 @@ class ShellMargins:
         ]
         self._planes: dict[int, _Plane] = {}
         self._next = 0
-        self._sums, self._counts = np.zeros(len(self._names)), np.zeros(len(self._names))
+        self._sums = np.zeros((3, len(self._names)))  # of margins, of disagreements, and how many voxels
+        self._several = False  # folds
 
     def add(self, z: int, maps: torch.Tensor, labels: torch.Tensor, covered: torch.Tensor) -> None:
         """Take network slice z, in ascending order: maps (y, x, channels), label indices and where a tile was run."""
@@ -70,14 +74,17 @@ class ShellMargins:
             plane.maps, plane.members = plane.maps.to(device), plane.members.to(device)
             plane.near_border, plane.covered = plane.near_border.to(device), plane.covered.to(device)
 
-    def finish(self) -> dict[str, float]:
-        """The confidence, 0 to 1, of each structure that has a contour; call it after the last slice."""
+    def finish(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Of each structure that has a contour, 0 to 1: the confidence, and how much folds disagree, which is empty for
+        one fold. Call it after the last slice."""
         while self._next in self._planes:
             self._measure(self._next)
+        margins, disagreements, counts = self._sums
+        return self._means(margins, counts), self._means(disagreements, counts) if self._several else {}
+
+    def _means(self, sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:
         found = {
-            name: float(total / count)
-            for name, total, count in zip(self._names, self._sums, self._counts, strict=True)
-            if count
+            name: float(total / count) for name, total, count in zip(self._names, sums, counts, strict=True) if count
         }
         return found | {right: found[left] for left, right in self._pairs if left in found}
 
@@ -113,25 +120,31 @@ class ShellMargins:
         inside = shell != 0
         y, x, shell = y[inside], x[inside], shell[inside]
         kinds, kind = shell.unique(return_inverse=True)
-        sums, counts = torch.zeros((2, len(kinds)), dtype=torch.float32, device=kinds.device)
-        for part, margins in self._margins(here.maps, y * columns + x):
-            sums.index_add_(0, kind[part], margins)
-            counts.index_add_(0, kind[part], torch.ones_like(margins))
+        sums = torch.zeros((3, len(kinds)), dtype=torch.float32, device=kinds.device)
+        for part, margins, disagreements in self._margins(here.maps, y * columns + x):
+            sums[0].index_add_(0, kind[part], margins)
+            if disagreements is not None:
+                self._several = True
+                sums[1].index_add_(0, kind[part], disagreements)
+            sums[2].index_add_(0, kind[part], torch.ones_like(margins))
         has = (kinds.cpu().numpy()[:, None] >> np.arange(len(self._names))) & 1
         self._sums += sums.cpu().numpy() @ has
-        self._counts += counts.cpu().numpy() @ has
         self._planes.pop(z - self._reach[0], None)
 
-    def _margins(self, maps: torch.Tensor, voxels: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    def _margins(
+        self, maps: torch.Tensor, voxels: torch.Tensor
+    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor | None]]:
         flat = maps.flatten(0, 1)
         for first in range(0, len(voxels), VOXELS_AT_ONCE):
             part = slice(first, first + VOXELS_AT_ONCE)
-            scores = self._head.scores(flat[voxels[part]])
+            chosen = flat[voxels[part]]
+            scores = self._head.scores(chosen)
             if self._regions:
-                yield part, torch.tanh(scores.abs() / 2).amin(1)  # |2p - 1| of p = 1 / (1 + exp(-score))
-                continue
-            highest = (scores if self._probabilities else scores.softmax(1)).topk(2, dim=1).values
-            yield part, highest[:, 0] - highest[:, 1]
+                margins = torch.tanh(scores.abs() / 2).amin(1)  # |2p - 1| of p = 1 / (1 + exp(-score))
+            else:
+                highest = (scores if self._probabilities else scores.softmax(1)).topk(2, dim=1).values
+                margins = highest[:, 0] - highest[:, 1]
+            yield part, margins, self._head.disagreement(chosen, scores)
 
 
 class _Plane:

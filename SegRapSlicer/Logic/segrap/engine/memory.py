@@ -163,7 +163,7 @@ class _Network:
         self.kept = sum(f * v for f, v in zip(features, voxels, strict=True))
         folds, scores = len(model.folds), model.labels.score_channels
         by_scores = model.of_nnunet_v1 or features[0] * folds > scores
-        self.maps = scores if by_scores else features[0] * folds
+        self.maps = scores + (folds > 1) if by_scores else features[0] * folds
         # Of a tile, beside the last features: class scores, and what other folds gave.
         self.more_maps = voxels[0] * (scores * folds if by_scores else features[0] * (folds - 1))
         values = sum(twice * n * f * f * k for n, f, k in zip(convolutions, features, kernels, strict=True))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from segrap.engine.backends import Head
+from segrap.engine.head import Head
 from segrap.engine.prepare import Frame
 from segrap.engine.tiles import TileGrid, TilePlan
 from segrap.models.labels import OutputPlan
