@@ -16,7 +16,7 @@ demo: .venv/installed
 
 test: .venv/installed-test .venv-peers/installed-peers.txt
 	@sh Testing/install_judges.sh
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/installed-test
 	$(BIN)/ruff check .

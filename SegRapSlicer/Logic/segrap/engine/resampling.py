@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -18,6 +19,7 @@ from segrap.models.plans import Resampling
 
 ANISOTROPY = 3.0  # nnunetv2.configuration.ANISO_THRESHOLD
 NEGLIGIBLE = 1e-10  # spline weights below this are far under the rounding of float32
+OUTPUTS_AT_ONCE = 16  # rows of a band of a matrix
 
 
 def separate_axis(resampling: Resampling, current_mm: Sequence[float], new_mm: Sequence[float]) -> int | None:
@@ -49,10 +51,31 @@ class AxisMap:
     def apply(self, array: np.ndarray, axis: int) -> np.ndarray:
         """Map a (channel, y, x) array along axis 1 or 2."""
         if self.matrix is not None:
-            return self.matrix @ array if axis == 1 else array @ self.matrix.T
+            shape = list(array.shape)
+            shape[axis] = len(self.matrix)
+            out = np.empty(shape, dtype=np.result_type(array, self.matrix))
+            for outputs, inputs, part in self._bands:
+                if axis == 1:
+                    np.matmul(part, array[:, inputs], out=out[:, outputs])
+                else:
+                    out[:, :, outputs] = array[:, :, inputs] @ part.T
+            return out
         if len(self.index) == array.shape[axis] and np.array_equal(self.index, np.arange(len(self.index))):
             return array
         return np.take(array, self.index, axis=axis)
+
+    @cached_property
+    def _bands(self) -> list[tuple[slice, slice, np.ndarray]]:
+        """The matrix in blocks of rows with the columns that they need: outputs, inputs, matrix. A spline's weights fall
+        below NEGLIGIBLE some twenty voxels away, so most of the matrix is zeros."""
+        assert self.matrix is not None
+        bands = []
+        for first in range(0, len(self.matrix), OUTPUTS_AT_ONCE):
+            rows = self.matrix[first : first + OUTPUTS_AT_ONCE]
+            used = np.flatnonzero(rows.any(axis=0))
+            inputs = slice(int(used[0]), int(used[-1]) + 1)
+            bands.append((slice(first, first + len(rows)), inputs, np.ascontiguousarray(rows[:, inputs])))
+        return bands
 
     def sources(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """The inputs that output i is made of, and their weights."""
