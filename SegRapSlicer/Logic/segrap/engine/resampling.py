@@ -66,8 +66,8 @@ class AxisMap:
 
     @cached_property
     def _bands(self) -> list[tuple[slice, slice, np.ndarray]]:
-        """The matrix in blocks of rows with the columns that they need: outputs, inputs, matrix. A spline's weights fall
-        below NEGLIGIBLE some twenty voxels away, so most of the matrix is zeros."""
+        """The matrix in blocks of rows, with the columns that they need: outputs, inputs, matrix. Most of it is zeros:
+        a spline's weights fall below NEGLIGIBLE some twenty voxels away."""
         assert self.matrix is not None
         bands = []
         for first in range(0, len(self.matrix), OUTPUTS_AT_ONCE):
