@@ -18,6 +18,7 @@ from segrap.contours import Contours
 from segrap.ct.dicom_series import CTSeries, read_series_folder
 from segrap.ct.pair import load_pair
 from segrap.dicom_seg import write_dicom_seg
+from segrap.dicom_seg_reading import read_dicom_seg, segmented_on
 from segrap.errors import Cancelled, InputError, OutputError
 from segrap.geometry import Geometry
 from segrap.progress import Progress
@@ -137,3 +138,84 @@ def test_results_of_a_job_hold_it_on_request(tmp_path: Path) -> None:
     write_results(contours, pair, tmp_path / "out", ("dicom-seg",))
     found = masks_by_highdicom(tmp_path / "out" / "SEG.dcm", pair.non_contrast_series)
     assert np.array_equal(found["BrainStem"], true.mask("BrainStem"))
+
+
+# --- reading ---
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_what_was_written_is_read_back_with_its_maker(orientation: str, tmp_path: Path) -> None:
+    series = small_series(tmp_path / "ct", ORIENTATIONS[orientation])
+    contours = contours_of(difficult_masks(), series)
+    write_dicom_seg(contours, series, tmp_path / "SEG.dcm", names={"Parotid_L": "Parotis li"})
+    found = read_dicom_seg(tmp_path / "SEG.dcm", series)
+    assert found.names == contours.names and found.left_out == ()
+    assert [name for name in found.names if not np.array_equal(found.mask(name), contours.mask(name))] == []
+    assert found.provenance.model_name == contours.provenance.model_name
+    assert found.provenance.intended_use == contours.provenance.intended_use
+
+
+def test_a_file_of_another_program_is_read_by_the_names_in_it(series: CTSeries, tmp_path: Path) -> None:
+    highdicom = pytest.importorskip("highdicom")
+    masks = difficult_masks()
+    wanted = {"parotid_l": masks["Parotid_L"], "Myelon": masks["Brain"], "Couch": masks["GTVp"]}
+    organ = highdicom.sr.CodedConcept("123037004", "SCT", "Anatomical Structure")
+    highdicom.seg.Segmentation(
+        source_images=[pydicom.dcmread(path) for path in series.files],
+        pixel_array=np.stack(list(wanted.values()), axis=-1).astype(np.uint8),
+        segmentation_type="BINARY",
+        segment_descriptions=[
+            highdicom.seg.SegmentDescription(number, label, organ, organ, "MANUAL")
+            for number, label in enumerate(wanted, 1)
+        ],
+        series_instance_uid=pydicom.uid.generate_uid(),
+        series_number=9,
+        sop_instance_uid=pydicom.uid.generate_uid(),
+        instance_number=1,
+        manufacturer="elsewhere",
+        manufacturer_model_name="x",
+        software_versions="1",
+        device_serial_number="1",
+    ).save_as(tmp_path / "SEG.dcm")
+    found = read_dicom_seg(tmp_path / "SEG.dcm", series, {"SpinalCord": "Myelon"})
+    assert (set(found.names), found.left_out) == ({"Parotid_L", "SpinalCord"}, ("Couch",))
+    assert np.array_equal(found.mask("SpinalCord"), wanted["Myelon"])
+    assert np.array_equal(found.mask("Parotid_L"), wanted["parotid_l"])
+    assert found.provenance.model_name == "" and found.structures["Parotid_L"].origin == "drawn"
+
+
+def test_a_file_that_cannot_be_read_exactly_is_refused(contours: Contours, series: CTSeries, tmp_path: Path) -> None:
+    write_dicom_seg(contours, series, tmp_path / "SEG.dcm")
+
+    def refused(words: str, **changes: object) -> None:
+        dataset = pydicom.dcmread(tmp_path / "SEG.dcm")
+        for keyword, value in changes.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(tmp_path / "changed.dcm")
+        with pytest.raises(InputError, match=words):
+            read_dicom_seg(tmp_path / "changed.dcm", series)
+
+    refused("fractional or compressed", SegmentationType="FRACTIONAL")
+    refused("another scan", FrameOfReferenceUID="1.2.3")
+    refused("not those of the CT", Rows=7)
+    refused("cut short", PixelData=b"12")
+    refused("no DICOM Segmentation", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    dataset = pydicom.dcmread(tmp_path / "SEG.dcm")
+    dataset.PerFrameFunctionalGroupsSequence[3].PlanePositionSequence[0].ImagePositionPatient[2] += 0.5
+    dataset.save_as(tmp_path / "changed.dcm")
+    with pytest.raises(InputError, match=r"a frame 0\.50 mm beside the slices"):
+        read_dicom_seg(tmp_path / "changed.dcm", series)
+    (tmp_path / "changed.dcm").write_bytes((tmp_path / "SEG.dcm").read_bytes()[:900])
+    with pytest.raises(InputError, match="cannot be read as a DICOM Segmentation"):
+        read_dicom_seg(tmp_path / "changed.dcm", series)
+
+
+def test_of_two_scans_the_one_that_a_file_refers_to_is_found(tmp_path: Path) -> None:
+    write_dicom_pair(Phantom(3).render(spacing_mm=(10.0, 10.0, 10.0)), tmp_path / "scans", 3)
+    candidates = read_series_folder(tmp_path / "scans")
+    assert len(candidates) == 2
+    for number, series in enumerate(candidates):
+        mask = np.zeros(series.shape, dtype=bool)
+        mask[2:4, 5:9, 5:9] = True
+        write_dicom_seg(contours_of({"Brain": mask}, series), series, tmp_path / f"{number}.dcm")
+        assert segmented_on(tmp_path / f"{number}.dcm", candidates) is series

@@ -27,6 +27,7 @@ from rtstruct_cases import small_series
 from segrap.contour_files.formats import read_nifti_folder
 from segrap.contour_files.seg_nrrd import write_seg_nrrd
 from segrap.contours import Contours, Provenance
+from segrap.dicom_seg import write_dicom_seg
 from segrap.errors import InputError
 from segrap.evaluation.comparison import compare
 from segrap.geometry import Geometry
@@ -67,6 +68,25 @@ def test_an_rtstruct_beside_its_ct_is_a_case(tmp_path: Path):
     assert table(compare(tmp_path / "prediction", tmp_path / "reference"))["Larynx"][0] == 0.75
 
 
+def test_contours_under_a_sites_own_names_are_scored_in_dicom_of_both_kinds(tmp_path: Path):
+    """The prediction as a DICOM SEG, the reference an RTSTRUCT of the clinic beside its CT."""
+    series = small_series(tmp_path / "clinic" / "ct")
+    mask = np.zeros(series.shape, dtype=bool)
+    mask[2:6, 8:20, 10:25] = True
+    (tmp_path / "mine").mkdir()
+    contours = Contours.from_masks({"Larynx": mask}, series.geometry, Provenance())
+    write_rtstruct(contours, series, tmp_path / "clinic" / "RS.dcm", names={"Larynx": "Kehlkopf"})
+    moved = Contours.from_masks({"Larynx": np.roll(mask, 1, 0)}, series.geometry, Provenance())
+    write_dicom_seg(moved, series, tmp_path / "mine" / "SEG.dcm")
+    names = tmp_path / "names.json"
+    names.write_text('{"Larynx": "Kehlkopf"}', encoding="utf-8")
+    sides = (tmp_path / "mine", tmp_path / "clinic")
+    assert run_segrap("evaluate", *sides, "--output", tmp_path / "out").returncode == 3
+    done = run_segrap("evaluate", *sides, "--names", names, "--output", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["methods"]["mine"]["means"]["Larynx"]["dsc"] == 0.75
+
+
 def test_an_rtstruct_without_its_ct_is_refused(tmp_path: Path, reference: Path):
     series = small_series(tmp_path / "ct")
     mask = np.zeros(series.shape, dtype=bool)
@@ -99,6 +119,25 @@ def test_a_volume_of_ones_and_twos_is_the_two_targets(tmp_path: Path):
     found = compare(as_masks(drawn({"GTVp": REFERENCE["GTVp"]}), tmp_path / "mine"), tmp_path / "a.nii.gz")
     assert table(found) == {"GTVp": (1.0, 1.0), "GTVnd": (0.0, 0.0)}
     assert "a: a.nii.gz was read as the challenge's targets: 1 for GTVp, 2 for GTVnd." in found.remarks
+
+
+def test_the_labels_of_nnunets_predictions_are_those_of_its_dataset_json(tmp_path: Path, reference: Path):
+    """As nnUNetv2_predict leaves them: numbers of the model's own, a label without a side."""
+    mandible = (slice(1, 3), slice(2, 4), slice(2, 20))
+    (tmp_path / "predicted").mkdir()
+    volume = labels({1: REFERENCE["Chiasm"], 2: mandible, 3: REFERENCE["Larynx"]})
+    write_image(Image(volume, GEOMETRY), tmp_path / "predicted" / "case.nii.gz")
+    names = {"background": 0, "chiasma": 1, "jaw": 2, "Larynx": 3}
+    facts = {"structures": {"chiasma": ["Chiasm"]}, "split_at_midline": {"jaw": ["Mandible_L", "Mandible_R"]}}
+    for name, content in (("dataset", {"labels": names}), ("segrap", facts)):
+        (tmp_path / "predicted" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    halves = {"Mandible_R": (*mandible[:2], slice(2, 11)), "Mandible_L": (*mandible[:2], slice(11, 20))}
+    truth = as_masks(drawn({**halves, **{name: REFERENCE[name] for name in ("Chiasm", "Larynx")}}), tmp_path / "truth")
+    found = compare(tmp_path / "predicted" / "case.nii.gz", truth)
+    assert table(found) == dict.fromkeys(("Chiasm", "Mandible_L", "Mandible_R", "Larynx"), (1.0, 1.0))
+    (tmp_path / "predicted" / "segrap.json").unlink()
+    with pytest.raises(InputError, match="neither structures nor sub-classes of SegRap2023: chiasma, jaw"):
+        compare(tmp_path / "predicted" / "case.nii.gz", truth)
 
 
 @pytest.mark.parametrize("value", [57, -1, 255])

@@ -171,6 +171,7 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
 )
 @click.option("--commission", is_flag=True, help="Write a clinic's commissioning report instead of the tables.")
 @click.option("--ct", type=some_path, help="The CT, or a folder of the cases' CTs, to show contours on.")
+@click.option("--names", type=some_path, help='A site\'s own names in DICOM, a file of {"Parotid_L": "Parotis li"}.')
 @as_json
 def evaluate(
     predictions: tuple[Path, ...],
@@ -179,19 +180,25 @@ def evaluate(
     tolerances: Any,
     commission: bool,
     ct: Path | None,
+    names: Path | None,
     as_json: bool,
 ) -> None:
     """Score PREDICTION against REFERENCE as the SegRap challenge does; write tables and figures into the output folder.
 
     Each is one case or a folder of cases: .seg.nrrd, a challenge stack (.mha), a folder of masks named after structures
-    (.nii.gz), a volume of sub-class ids, an RTSTRUCT beside its CT, or a folder with one of these. Several predictions
-    are methods, which are ranked as the challenge ranked its teams.
+    (.nii.gz), a volume of labels (nnU-Net's with its dataset.json, or the challenge's ids), an RTSTRUCT or DICOM SEG
+    beside its CT, or a folder with one of these. Several predictions are methods, which are ranked as the challenge
+    ranked its teams.
     """
     from segrap.evaluation.evaluate import evaluate as evaluate_contours
     from segrap.evaluation.score_tables import summary_facts
+    from segrap.naming import read_names
 
+    called = read_names(names) if names else None
     with progress_bar() as progress:
-        comparisons, files = evaluate_contours(predictions, reference, output, tolerances, commission, ct, progress)
+        comparisons, files = evaluate_contours(
+            predictions, reference, output, tolerances, commission, ct, progress, called
+        )
     facts = {method: summary_facts(comparison) for method, comparison in comparisons.items()}
     for method, found in facts.items():
         for kind in ("missing_cases", "missing_structures", "extra_cases", "extra_structures"):

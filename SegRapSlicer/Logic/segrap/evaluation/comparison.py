@@ -48,7 +48,7 @@ class Source(NamedTuple):
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where the files of both lie; the CT of an RTSTRUCT may lie in either."""
+        """Where the files of both lie; the CT of DICOM contours may lie in either."""
         return tuple(case.folder for case in (self.prediction, self.reference) if case)
 
 
@@ -98,16 +98,17 @@ def compare(
     reference: str | Path,
     tolerances: ToleranceProfile = "published",
     progress: ProgressCallback = lambda _: None,
+    names: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Score the contours at `prediction` against those at `reference`: each one case, or a folder of cases.
 
     Two single cases are compared whatever they are called; cases of folders are paired by name. The structures of a
-    case are those of its reference.
+    case are those of its reference. names: what a site calls its structures in DICOM, see `segrap.naming`.
 
     Raises InputError when nothing can be paired, a file cannot be read, or the grids of a case differ.
     """
     tolerance_mm = tolerances_mm(tolerances)
-    predicted, known = find_cases(prediction), find_cases(reference)
+    predicted, known = find_cases(prediction, names), find_cases(reference, names)
     pairs = _pairs(predicted, known)
     results: list[Result] = []
     sources: list[Source] = []
@@ -128,7 +129,11 @@ def compare(
         for side, one, contours in (("prediction", case, found), ("reference", truth, expected)):
             if contours.left_out:
                 remarks[f"{name}: not known here, in the {side}: {', '.join(contours.left_out)}."] = None
-            if one.kind in ("labels", "RTSTRUCT"):  # what was made of the file; elsewhere, how the model was run
+            if one.kind in (
+                "labels",
+                "RTSTRUCT",
+                "DICOM SEG",
+            ):  # what was made of the file; elsewhere, how the model was run
                 remarks |= dict.fromkeys(f"{name}: {remark}" for remark in contours.provenance.remarks)
         found, expected = on_one_grid(found, expected, case, truth)
         extra |= set(found.names) - set(expected.names)

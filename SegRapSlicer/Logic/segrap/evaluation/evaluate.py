@@ -34,6 +34,7 @@ def evaluate(
     commission: bool = False,
     ct: str | Path | None = None,
     progress: ProgressCallback = lambda _: None,
+    names: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Comparison], list[Path]]:
     """Compare the contours of one or several methods with reference contours and write the tables into `output`.
 
@@ -41,7 +42,8 @@ def evaluate(
     and the patients at the quartiles (patients.png; on the CTs at `ct`, see `scans.find_scans`, else contours alone).
     Several: the tables in a folder per method; ranking.csv, the summary and the figures of all of them. With
     `commission`, of one method: commissioning.html and commissioning.csv instead. Methods are called as the last part
-    of their path. Returns the comparisons and the files written.
+    of their path. names: what a site calls its structures in DICOM, see `segrap.naming`. Returns the comparisons and
+    the files written.
 
     Raises InputError (see `comparison.compare`), UsageError (two methods of one name, several to be commissioned, or
     CTs for a commissioning report, which has no pictures), OutputError; then nothing of it is in `output`.
@@ -55,7 +57,7 @@ def evaluate(
     comparisons = {}
     for number, (method, path) in enumerate(paths.items()):
         part = _part_of(progress, number, len(paths), method)
-        comparisons[method] = compare(path, reference, tolerances, part)
+        comparisons[method] = compare(path, reference, tolerances, part, names)
     ranks = rank(comparisons) if len(comparisons) > 1 else ()
     with replacing_folder(output) as folder:
         pictures = () if commission else _write_pictures(comparisons, scans, folder, progress)

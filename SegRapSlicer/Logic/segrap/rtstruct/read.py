@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from segrap.rtstruct.contents import DEMONSTRATION_LABEL, MANUFACTURER, Contents
 from segrap.rtstruct.fill import Region, fill, voxels_in_dispute
 from segrap.rtstruct.planes import PLANE_TOLERANCE_MM, SlicePlanes
 
-_ORIGINS: dict[str, Origin] = {"AUTOMATIC": "model", "SEMIAUTOMATIC": "edited", "MANUAL": "drawn"}
+ORIGINS: dict[str, Origin] = {"AUTOMATIC": "model", "SEMIAUTOMATIC": "edited", "MANUAL": "drawn"}
 _BY_NAME = {
     name.casefold(): structure for structure in anatomy.STRUCTURES for name in (structure.name, structure.tg263_name)
 }
@@ -70,10 +70,10 @@ def read_rtstruct(path: str | Path, series: CTSeries, names: Mapping[str, str] |
             mask[region.box] = region.mask
             yield name, mask
 
-    origin: dict[str, Origin] = {name: _ORIGINS.get(roi.algorithm, "imported") for name, roi in known.items()}
+    origin: dict[str, Origin] = {name: ORIGINS.get(roi.algorithm, "imported") for name, roi in known.items()}
     contours = Contours.from_masks(masks(), series.geometry, Provenance(), origin=origin, left_out=tuple(left_out))
     # Only now are the remarks complete.
-    return replace(contours, provenance=_provenance(contents.dataset, series, remarks))
+    return replace(contours, provenance=stated_provenance(contents.dataset, series, remarks))
 
 
 def drawn_on(path: str | Path, candidates: Sequence[CTSeries]) -> CTSeries:
@@ -89,6 +89,11 @@ def drawn_on(path: str | Path, candidates: Sequence[CTSeries]) -> CTSeries:
         for study in frame.get("RTReferencedStudySequence") or ()
         for series in study.get("RTReferencedSeriesSequence") or ()
     }
+    return referred_to(path, uids, candidates)
+
+
+def referred_to(path: str | Path, uids: Collection[str], candidates: Sequence[CTSeries]) -> CTSeries:
+    """The one of several series whose UID a file names. Raises InputError when it is none of them, or more than one."""
     named = [series for series in candidates if series.series_uid in uids]
     if len(named) != 1:
         raise InputError(
@@ -147,7 +152,8 @@ def _check_frame_of_reference(contents: Contents, series: CTSeries, file_name: s
         )
 
 
-def _provenance(dataset: Any, series: CTSeries, remarks: list[str]) -> Provenance:
+def stated_provenance(dataset: Any, series: CTSeries, remarks: list[str]) -> Provenance:
+    """What an RTSTRUCT or a DICOM Segmentation says of its making; "" where another program wrote it."""
     stated: dict[str, str] = {}
     versions = dataset.get("SoftwareVersions") or ()
     if str(dataset.get("Manufacturer", "")) == MANUFACTURER:
@@ -155,7 +161,8 @@ def _provenance(dataset: Any, series: CTSeries, remarks: list[str]) -> Provenanc
             kind, _, value = str(entry).partition(" ")
             stated[kind if value else "hash"] = value or kind
     digest = stated.get("hash", "")
-    demonstration = str(dataset.get("StructureSetLabel", "")) == DEMONSTRATION_LABEL
+    label = dataset.get("StructureSetLabel") or dataset.get("ContentLabel", "")
+    demonstration = str(label) == DEMONSTRATION_LABEL
     intended_use: IntendedUse = "demonstration" if demonstration else "research"
     return Provenance(
         model_name=stated.get("model-name", ""),
