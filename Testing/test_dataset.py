@@ -175,9 +175,15 @@ def ruin_values(download: Path) -> None:
     change(path, lambda a: np.where(a == 54, 99, a).astype(np.uint8))
 
 
+def ruin_twice(download: Path) -> None:
+    """A later challenge's patient of the same number, unpacked into the same folder."""
+    shutil.copytree(patient_folder(download), download / "SegRap2025_Validation" / "segrap_0000")
+
+
 @pytest.mark.parametrize(
     ("ruin", "words"),
     [
+        (ruin_twice, "Two files for one thing"),
         (ruin_contrast, "no contrast-enhanced image"),
         (ruin_same, "same scan"),
         (ruin_grid, "Brain.nii.gz does not lie on the grid"),
@@ -192,10 +198,36 @@ def test_fault_is_found_and_named(download: Path, ruin: Callable[[Path], None], 
     assert not report.usable
 
 
+def test_two_files_for_one_thing_are_never_chosen_between(download: Path, tmp_path: Path) -> None:
+    ruin_twice(download)
+    with pytest.raises(InputError, match="segrap_0000 has two files for one thing"):
+        convert(download, tmp_path / "raw", "oar")
+    with pytest.raises(InputError, match="segrap_0000 has two files for one thing"):
+        measure(download)
+
+
+def test_patients_of_2025_with_one_scan_are_said_and_left_out(download: Path, tmp_path: Path) -> None:
+    folder = download / "SegRap2025_Training" / "segrap_nc_0001"
+    folder.mkdir(parents=True)
+    shutil.copyfile(patient_folder(download) / "image.nii.gz", folder / "image.nii.gz")
+    report = check_download(download)
+    assert "One scan only" in messages(report, "note", "segrap_nc_0001") and report.usable
+    made = convert(download, tmp_path / "raw", "gtv")
+    assert made.training == 2 and "segrap_nc_0001" in made.without_contours
+
+
+def test_names_of_cropped_files_are_those_of_their_patients(download: Path) -> None:
+    for folder in ("head-neck-ct", "head-neck-contrast-enhanced-ct"):
+        (path,) = download.glob(f"*/{folder}/segrap_0120.mha")
+        path.rename(path.with_name("segrap_0120_cropped.mha"))
+    assert find_patients(download)["segrap_0120"].contrast is not None
+
+
 def test_check_at_the_command_line(download: Path) -> None:
     done = run_segrap("dataset", "check", download)
     assert done.returncode == 0, done.stderr
     assert "3 patients: 3 with both images" in done.stdout
+    assert "trap  segrap_0000, segrap_0001 and 1 more: The image is cropped" in done.stdout
     ruin_contrast(download)
     done = run_segrap("dataset", "check", download, "--json")
     assert done.returncode == 3

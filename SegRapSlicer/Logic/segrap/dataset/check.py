@@ -74,6 +74,22 @@ def check_download(folder: str | Path, progress: ProgressCallback | None = None)
     )
 
 
+def in_words(report: Report) -> str:
+    """The report for people: what is the same of several patients is said once."""
+    lines = [
+        f"{report.patients} patients: {report.with_pair} with both images, {report.with_all_masks} with masks of all "
+        f"47 structures ({report.with_updates} with corrected ones), {report.with_subclasses} with a volume of "
+        f"sub-classes, {report.with_targets} with one of targets."
+    ]
+    alike: dict[tuple[Severity, str], list[str]] = {}
+    for remark in report.remarks:
+        alike.setdefault((remark.severity, remark.message), []).append(remark.patient)
+    for (severity, message), patients in alike.items():
+        more = f" and {len(patients) - 2} more" if len(patients) > 2 else ""
+        lines.append(f"{severity:5} {', '.join(patients[:2]) or 'all'}{more}: {message}")
+    return "\n".join(lines)
+
+
 def _gaps(patients: dict[str, Patient]) -> Iterator[Remark]:
     numbers = {patient.number for patient in patients.values()}
     for begin, end, what in ((0, 120, "training"), (120, 140, "validation")):
@@ -86,6 +102,11 @@ def _gaps(patients: dict[str, Patient]) -> Iterator[Remark]:
 def _check(patient: Patient) -> Iterator[tuple[Severity, str]]:
     for path in patient.strays:
         yield "trap", f"{path.name} is named after no structure: a duplicate of the download? It is left out."
+    for one, other in patient.twice:
+        yield "fault", f"Two files for one thing: {one} and {other}."
+    if patient.has_one_scan_by_name:
+        yield "note", "One scan only, by its name (SegRap2025); not converted."
+        return
     if patient.non_contrast is None:
         yield "fault", "There is no non-contrast image."
         return
@@ -156,14 +177,22 @@ def _check_masks(
             if different := int(np.count_nonzero(other != (mask.array > 0))):
                 differing[name] = different
     for values_found, names in odd_values.items():
-        yield "trap", f"Masks{released} hold {values_found} instead of 0/1: {', '.join(names)}."
+        yield "trap", f"Masks{released} hold {values_found} instead of 0/1: {_these(names, files)}."
     for kind, names in odd_types.items():
-        yield "trap", f"Masks{released} are stored as {kind}: {', '.join(names)}."
+        yield "trap", f"Masks{released} are stored as {kind}: {_these(names, files)}."
     if empty:
         yield "note", f"Empty{released}: {', '.join(empty)}."
     if differing:
         some = ", ".join(f"{name} ({voxels} voxels)" for name, voxels in differing.items())
         yield "trap", f"The volume of sub-classes is not what the masks{released} say: {some}. The masks are used."
+
+
+def _these(names: list[str], files: dict[str, Path]) -> str:
+    """Names of structures that have a file, or in short what all of them, or all but a few, are."""
+    rest = [name for name in files if name not in names]
+    if not rest and len(names) > 1:
+        return f"all {len(names)}"
+    return f"all but {', '.join(rest)}" if len(rest) < len(names) and len(names) > 10 else ", ".join(names)
 
 
 def _labels(path: Path, image: Image, highest: int) -> Generator[tuple[Severity, str], None, np.ndarray | None]:
@@ -178,7 +207,8 @@ def _labels(path: Path, image: Image, highest: int) -> Generator[tuple[Severity,
     found = np.unique(labels.array)
     if found[0] < 0 or found[-1] > highest or not np.array_equal(found, np.round(found)):
         held = f"{found[0]:g} to {found[-1]:g}"
-        yield "fault", f"{where} holds values {held}; only whole numbers 0 to {highest} mean something."
+        lymph_nodes = " (SegRap2025's lymph node levels are not known here)" if highest == 2 and found[-1] <= 6 else ""
+        yield "fault", f"{where} holds values {held}; only whole numbers 0 to {highest} mean something{lymph_nodes}."
         return None
     if (kind := _stored_type(path)) != "uint8":
         yield "trap", f"{where} is stored as {kind}, which nnU-Net stumbles over."

@@ -39,17 +39,11 @@ def phantom(output: Path, seed: int, kind: str) -> None:
 @as_json
 def check(folder: Path, as_json: bool) -> None:
     """Look through a SegRap2023 or SegRap2025 download and say what is in it and what is wrong; changes nothing."""
-    from segrap.dataset.check import check_download
+    from segrap.dataset.check import check_download, in_words
 
     with progress_bar() as progress:
         report = check_download(folder, progress)
-    counts = (
-        f"{report.patients} patients: {report.with_pair} with both images, {report.with_all_masks} with masks of all "
-        f"47 structures ({report.with_updates} with corrected ones), {report.with_subclasses} with a volume of "
-        f"sub-classes, {report.with_targets} with one of targets."
-    )
-    lines = [f"{one.severity:5} {one.patient or 'all'}: {one.message}" for one in report.remarks]
-    give(asdict(report) | {"usable": report.usable}, as_json, "\n".join([counts, *lines]))
+    give(asdict(report) | {"usable": report.usable}, as_json, in_words(report))
     if not report.usable:
         raise InputError("The download cannot be converted as it is: see the faults above.")
 

@@ -89,6 +89,9 @@ def _convert(patient: Patient, target: Path, task: Task, lost: _Lost) -> bool:
     label_path = target / ("labelsTr" if training else "labelsTs") / f"{patient.name}.nii.gz"
     if label_path.exists():
         return True
+    patient.refuse_twice()
+    if patient.has_one_scan_by_name:
+        return False
     if patient.non_contrast is None or patient.contrast is None:
         raise InputError(f"{patient.name} lacks {'its contrast-enhanced' if patient.non_contrast else 'a'} image.")
     image = read_image(patient.non_contrast)

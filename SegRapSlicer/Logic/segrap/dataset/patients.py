@@ -7,6 +7,9 @@ The parts of a patient are told by names, wherever under the folder they lie:
     .../Task001*/segrap_0000.nii.gz, .../Task002*/segrap_0000.nii.gz              volumes of sub-class ids, of targets
     .../head-neck-ct/segrap_0120.mha, .../head-neck-contrast-enhanced-ct/...      validation set
     .../segrap_0120.nii.gz elsewhere                                              SegRap2025: a volume of targets
+
+"_cropped" after a patient's number is passed over. Two files that would be the same part of a patient (two downloads in
+one folder, or numbers that a later challenge gave anew) are never chosen between: see `Patient.twice`.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from segrap.errors import InputError
 from segrap.geometry import same_grid
 from segrap.image import Image, read_image
 
-PATIENT = re.compile(r"segrap_(?:nc_|ce_)?\d{4}", re.IGNORECASE)
+PATIENT = re.compile(r"(segrap_(?:nc_|ce_)?\d{4})(?:_cropped)?", re.IGNORECASE)
 ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 
@@ -33,6 +36,7 @@ class Patient:
     """The files of one patient. masks: the contours as first released, updated: as corrected later (organs only).
 
     strays: files in the patient's folders whose names say nothing, such as a download's "Brain (1).nii.gz".
+    twice: pairs of files that claim to be the same part.
     """
 
     name: str
@@ -43,6 +47,12 @@ class Patient:
     subclasses: Path | None = None
     targets: Path | None = None
     strays: list[Path] = field(default_factory=list)
+    twice: list[tuple[Path, Path]] = field(default_factory=list)
+
+    @property
+    def has_one_scan_by_name(self) -> bool:
+        """True for SegRap2025's patients of whom there is a non-contrast (nc) or a contrast (ce) scan only."""
+        return re.match("segrap_(nc|ce)_", self.name) is not None
 
     @property
     def best_masks(self) -> dict[str, Path]:
@@ -54,6 +64,24 @@ class Patient:
         """The last four digits of its name."""
         return int(self.name[-4:])
 
+    def take(self, part: str, path: Path) -> None:
+        """Note a file as one of the parts above, unless that part is there already."""
+        known = getattr(self, part)
+        if known is None:
+            setattr(self, part, path)
+        else:
+            self.twice.append((known, path))
+
+    def take_mask(self, masks: dict[str, Path], structure: str, path: Path) -> None:
+        """Note the mask of a structure in `masks` (one of the two above), unless there is one already."""
+        if masks.setdefault(structure, path) != path:
+            self.twice.append((masks[structure], path))
+
+    def refuse_twice(self) -> None:
+        """Raise InputError when two files claim to be the same part."""
+        for one, other in self.twice:
+            raise InputError(f"{self.name} has two files for one thing: {one} and {other}. Move one of them away.")
+
 
 def find_patients(folder: str | Path) -> dict[str, Patient]:
     """All patients under a folder by name, sorted.
@@ -64,7 +92,8 @@ def find_patients(folder: str | Path) -> dict[str, Patient]:
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
     patients: dict[str, Patient] = {}
-    for place, _, names in os.walk(folder):
+    for place, folders, names in os.walk(folder):
+        folders.sort()
         inside = Path(place).relative_to(folder).parts
         for name in sorted(names):
             if name.endswith(ENDINGS) and not name.startswith("."):
@@ -80,29 +109,32 @@ def find_patients(folder: str | Path) -> dict[str, Patient]:
 def _sort_in(patients: dict[str, Patient], path: Path, inside: tuple[str, ...]) -> None:
     stem = path.name[: path.name.index(".")]
     above = [part.casefold() for part in inside]
-    if PATIENT.fullmatch(stem):
-        patient = patients.setdefault(stem.casefold(), Patient(stem.casefold()))
+
+    def patient(named: re.Match[str]) -> Patient:
+        name = named[1].casefold()
+        return patients.setdefault(name, Patient(name))
+
+    if named := PATIENT.fullmatch(stem):
         if "head-neck-ct" in above:
-            patient.non_contrast = path
+            patient(named).take("non_contrast", path)
         elif "head-neck-contrast-enhanced-ct" in above:
-            patient.contrast = path
+            patient(named).take("contrast", path)
         elif any(part.startswith("task001") for part in above):
-            patient.subclasses = path
+            patient(named).take("subclasses", path)
         else:
-            patient.targets = path
-    elif inside and PATIENT.fullmatch(inside[-1]):
-        patient = patients.setdefault(above[-1], Patient(above[-1]))
+            patient(named).take("targets", path)
+    elif inside and (named := PATIENT.fullmatch(inside[-1])):
+        own = patient(named)
         structure = anatomy.find_structure(stem)
         if stem == "image":
-            patient.non_contrast = path
+            own.take("non_contrast", path)
         elif stem == "image_contrast":
-            patient.contrast = path
+            own.take("contrast", path)
         elif structure is None:
-            patient.strays.append(path)
-        elif any("update" in part for part in above):
-            patient.updated[structure.name] = path
+            own.strays.append(path)
         else:
-            patient.masks[structure.name] = path
+            corrected = any("update" in part for part in above)
+            own.take_mask(own.updated if corrected else own.masks, structure.name, path)
 
 
 class MasksOnDisk(Mapping[str, np.ndarray]):

@@ -37,6 +37,7 @@ def measure(folder: str | Path, progress: ProgressCallback | None = None) -> dic
             progress(Progress("Measuring the patients", done / len(patients), patient.name))
         if not patient.best_masks or patient.non_contrast is None:
             continue
+        patient.refuse_twice()
         measured += 1
         image = read_image(patient.non_contrast)
         for name, mask in MasksOnDisk(patient.best_masks, image).items():
