@@ -64,6 +64,15 @@ def test_a_contour_where_the_reference_has_none_stands_out(tmp_path: Path):
     assert "where the reference has none" in lines[0]["stands_out"]
 
 
+def test_scores_stand_beside_human_agreement(tmp_path: Path, reference: Path):
+    page, lines = commission(reference, reference, tmp_path / "out")
+    assert "<td>86.0 (+14.0)</td><td>90.26 ± 4.41</td>" in page  # Parotid_L, all of it found
+    published = {line["structure"]: (line["best_team_dsc"], line["best_team_dsc_sd"], line["two_experts_dsc"])
+                 for line in lines}  # fmt: skip
+    assert published["Parotid_L"] == ("0.9026", "0.0441", "0.8600")
+    assert published["GTVp"] == ("0.7856", "0.0754", "")
+
+
 def test_a_missing_case_stands_out(tmp_path: Path):
     sides = folder_of_cases(tmp_path / "p", "a"), folder_of_cases(tmp_path / "r", "ab")
     page, lines = commission(*sides, tmp_path / "out")

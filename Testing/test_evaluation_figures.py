@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -27,7 +28,7 @@ from segrap import anatomy
 from segrap.errors import InputError, UsageError
 from segrap.evaluation.evaluate import evaluate
 from segrap.evaluation.patients import quartile_patients
-from segrap.evaluation.published import STRUCTURES, TARGET_TEAMS, organ_teams
+from segrap.evaluation.published import ORGANS_NSD, STRUCTURES, TARGET_TEAMS, organ_teams, organs_nsd
 from segrap.evaluation.published_tables import published_tables
 from segrap.geometry import Geometry
 from segrap.image import Image, write_image
@@ -164,7 +165,7 @@ def test_the_page_holds_both_figures_itself(tmp_path: Path, reference: Path, pre
     ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
     assert {file.name for file in files} >= {"patients.png", "scores.svg"}
     assert "![" in (tmp_path / "out" / "summary.md").read_text("utf-8")
-    assert r"\includegraphics[width=\textwidth]{patients.png}" in (tmp_path / "out" / "summary.tex").read_text("utf-8")
+    assert r"keepaspectratio]{patients.png}" in (tmp_path / "out" / "summary.tex").read_text("utf-8")
 
 
 # --- the challenge's two result tables ---
@@ -184,7 +185,7 @@ def test_the_best_team_is_the_same_in_every_table():
 
 
 def test_own_methods_stand_beside_all_teams_in_both_tables():
-    organs, targets = published_tables({"mine": method({"Brain": [0.9, 0.8], "GTVp": [0.7]})})
+    organs, _, targets, _ = published_tables({"mine": method({"Brain": [0.9, 0.8], "GTVp": [0.7]})})
     assert organs.header[:3] == ("organ", "mine", "Y. Zhong")
     assert organs.rows[0][:3] == ("Brain", "85.00 ± 7.07", "98.62")
     assert organs.rows[-1][1:3] == ("85.00 ± 7.07", "86.70 ± 9.30")
@@ -193,4 +194,35 @@ def test_own_methods_stand_beside_all_teams_in_both_tables():
 
 
 def test_a_table_without_scores_is_left_out():
-    assert len(published_tables({"mine": method({"GTVp": [0.7]})})) == 1
+    captions = [table.caption for table in published_tables({"mine": method({"GTVp": [0.7]})})]
+    assert [caption[:8] for caption in captions] == ["DSC of t", "NSD of t"]
+
+
+def test_published_nsd_averages_to_what_is_printed():
+    assert set(organs_nsd()) == {organ.name for organ in anatomy.ORGANS}
+    assert float(np.mean(list(organs_nsd().values()))) == pytest.approx(ORGANS_NSD["K. Yang"][0], abs=0.005)
+
+
+def test_published_nsd_stands_only_beside_scores_of_the_same_tolerance():
+    scores = {"Brain": [0.9], "MiddleEar_R": [0.8], "Larynx": [0.7], "GTVnd": [0.6]}
+    mine = method(scores)
+    _, organs, _, targets = published_tables({"mine": mine})
+    assert [row[1:] for row in organs.rows] == [
+        ("45.00", "89.64", ""),  # NSD is half of DSC in these made-up results
+        ("40.00", "", ""),
+        ("35.00", "", ""),
+        ("40.00 ± 5.00", "", ""),
+    ]
+    assert targets.rows == (
+        ("mine", "", "30.00", "30.00"),
+        ("M. Astaraki", "", "", "49.80"),
+        ("K. Yang", "35.92", "63.08", "49.50"),
+        ("C. Ulrich", "35.60", "64.76", ""),
+    )
+    _, organs, *_ = published_tables({"mine": replace(mine, tolerances="2023-test-as-run")})
+    assert [row[2:] for row in organs.rows] == [
+        ("89.64", ""),
+        ("96.54", ""),
+        ("73.72", ""),
+        ("85.33 ± 13.42", "84.9 ± 13.2"),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from pathlib import Path
 from xml.etree import ElementTree
@@ -91,7 +92,8 @@ def test_the_summary_for_people_stands_beside_published_scores(tmp_path: Path, r
     text = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert "Structures without a prediction, scored 0: Chiasm (reference)." in text
     parotid = next(line for line in text.splitlines() if line.startswith("| Parotid_L"))
-    assert parotid.endswith("| 90.26 ± 4.41 | 86.0 |")
+    median = float(parotid.split("|")[4].split("(")[0])
+    assert f"| 86.0 ({median - 86:+.1f}) | 90.26 ± 4.41 |" in parotid
     teams = next(line for line in text.splitlines() if line.startswith("| all organs"))
     assert teams.endswith("| 84.65 ± 9.95 |")
 
@@ -105,6 +107,17 @@ def test_latex_and_html_hold_the_cells_of_the_markdown(tmp_path: Path, reference
     assert " & ".join(escaped) + r" \\" in tex.splitlines()
     numbers = "".join(f"<td>{cell}</td>" for cell in cells[1:])
     assert f'<tr><td class="words">{cells[0]}</td>{numbers}</tr>' in page.splitlines()
+
+
+def test_latex_makes_wide_tables_as_narrow_as_the_page_and_closes_every_brace(tmp_path: Path, reference: Path):
+    evaluate([as_masks(drawn(PREDICTION), tmp_path / "p")], reference, tmp_path / "out")
+    tex = (tmp_path / "out" / "summary.tex").read_text("utf-8")
+    tables = tex.split(r"\begin{table}")[1:]
+    widths = [len(table.split(r"\begin{tabular}{", 1)[1].split("}", 1)[0]) for table in tables]
+    assert [r"\resizebox{\textwidth}" in table for table in tables] == [width > 6 for width in widths]
+    assert max(widths) > 6 > min(widths)
+    bare = tex.replace(r"\{", "").replace(r"\}", "")
+    assert bare.count("{") == bare.count("}")
 
 
 def test_the_page_is_well_formed_whatever_a_case_is_called(tmp_path: Path, reference: Path):
@@ -159,6 +172,15 @@ def test_a_difference_that_may_be_chance_is_a_tie():
     ranks = rank({"better": method({"Brain": list(wavering)}), "worse": method({"Brain": list(MANY)})})
     assert {one.method: one.rank for one in ranks} == {"better": 1.0, "worse": 2.0}
     assert {one.tied_rank for one in ranks} == {1}
+
+
+@pytest.mark.parametrize(("cases", "tied"), [(5, 1), (6, 2)])
+def test_that_five_cases_are_too_few_for_any_significant_difference_is_said(cases: int, tied: int):
+    scores = list(np.linspace(0.5, 0.7, cases))
+    comparisons = {"better": method({"Brain": [one + 0.2 for one in scores]}), "worse": method({"Brain": scores})}
+    ranks = rank(comparisons)
+    assert {one.tied_rank for one in ranks if one.method == "worse"} == {tied}
+    assert ("it takes 6 cases" in summary_of_ranking(comparisons, ranks).notes[0]) == (tied == 1)
 
 
 def test_methods_scored_on_different_cases_are_not_ranked():
@@ -225,3 +247,14 @@ def test_every_structure_has_its_row():
     picture = drawn_boxes({"Brain": [0.9], "Chiasm": [0.5], "GTVp": [0.7]})
     texts = {text.text for text in picture.iter(f"{SVG}text")}
     assert {"Brain", "Chiasm", "GTVp", "a <b>"} <= texts
+
+
+def test_long_names_of_methods_do_not_run_into_each_other_or_out_of_the_picture():
+    names = [f"nnUNetTrainer__nnUNetResEncUNetLPlans__fold_{number}" for number in range(5)]
+    picture = ElementTree.fromstring(box_plots({name: method({"Brain": [0.9]}) for name in names}))
+    places = {text.text: (float(text.get("x", "")), float(text.get("y", ""))) for text in picture.iter(f"{SVG}text")}
+    ends = [(places[name][1], places[name][0], places[name][0] + 6 * len(name)) for name in names]
+    for (line, _, end), (next_line, start, _) in itertools.pairwise(sorted(ends)):
+        assert next_line > line or start > end
+    assert max(end for *_, end in ends) < float(picture.get("width", ""))
+    assert places["Brain"][1] > max(line for line, *_ in ends)

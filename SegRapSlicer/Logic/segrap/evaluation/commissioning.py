@@ -95,7 +95,17 @@ def write_commissioning(comparison: Comparison, folder: Path) -> None:
     text = "\n".join(page(_report(comparison, judged))) + "\n"
     with replacing(folder / "commissioning.html") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    header = ["case", "structure", "stands_out", "nsd_tolerance_mm", "reference_cc", "prediction_cc", *MEASURES]
+    published = ["best_team_dsc", "best_team_dsc_sd", "two_experts_dsc"]
+    header = [
+        "case",
+        "structure",
+        "stands_out",
+        "nsd_tolerance_mm",
+        "reference_cc",
+        "prediction_cc",
+        *MEASURES,
+        *published,
+    ]
     rows = (
         [
             one.result.case,
@@ -105,6 +115,7 @@ def write_commissioning(comparison: Comparison, folder: Path) -> None:
             number(one.result.scores.reference_cc),
             number(one.result.scores.prediction_cc),
             *(number(measured([one.result], measure)[0]) for measure in MEASURES),
+            *(number((math.nan if percent is None else percent) / 100) for percent in STRUCTURES[one.result.structure]),
         ]
         for one in judged
     )

@@ -70,6 +70,8 @@ _LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textas
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
+_MOST_COLUMNS = 6  # of a table that fits a page at its own size
+
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 
@@ -82,21 +84,26 @@ def _tex_cell(text: str) -> str:
 
 
 def _latex(summary: Summary) -> Iterator[str]:
-    """Paragraphs, tables and figures to be taken into a document that uses the packages booktabs and graphicx."""
+    """Paragraphs, tables and figures to be taken into a document that uses the packages booktabs and graphicx; tables
+    that are wider than a page are made smaller."""
     yield r"% \usepackage{booktabs,graphicx}"
     for text in (*summary.opening, *summary.lists):
         yield from (_tex(text), "")
     for table in summary.tables:
         yield from (r"\begin{table}", rf"\caption{{{_tex(table.caption)}}}")
         columns = "l" * table.word_columns + "r" * (len(table.header) - table.word_columns)
+        wide = len(columns) > _MOST_COLUMNS
+        if wide:
+            yield r"\resizebox{\textwidth}{!}{%"
         yield from (rf"\begin{{tabular}}{{{columns}}}", r"\toprule")
         yield " & ".join(map(_tex, table.header)) + r" \\"
         yield r"\midrule"
         yield from (" & ".join(map(_tex_cell, row)) + r" \\" for row in table.rows)
-        yield from (r"\bottomrule", r"\end{tabular}", r"\end{table}", "")
+        yield from (r"\bottomrule", r"\end{tabular}" + "}" * wide, r"\end{table}", "")
     for picture in summary.pictures:
         if picture.file.endswith(".png"):  # LaTeX takes no SVG
-            yield from (r"\begin{figure}", rf"\includegraphics[width=\textwidth]{{{picture.file}}}")
+            within = r"width=\textwidth,height=0.85\textheight,keepaspectratio"
+            yield from (r"\begin{figure}", rf"\includegraphics[{within}]{{{picture.file}}}")
             yield from (rf"\caption{{{_tex(picture.caption)}}}", r"\end{figure}", "")
     for note in summary.notes:
         yield from (_tex(note), "")
@@ -105,15 +112,24 @@ def _latex(summary: Summary) -> Iterator[str]:
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 20px; color: #1b1f24; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 14px; }
+table { border-collapse: collapse; font-size: 13px; }
 caption { text-align: left; font-weight: 600; margin: 24px 0 8px; }
-th, td { padding: 4px 8px; border-bottom: 1px solid #d5dae0; text-align: right; font-variant-numeric: tabular-nums; }
+th, td { padding: 4px 6px; border-bottom: 1px solid #d5dae0; text-align: right; font-variant-numeric: tabular-nums; }
 td { white-space: nowrap; }
 th { background: #f4f6f8; }
 .words { text-align: left; }
+td.words { white-space: normal; }
 figure { margin: 24px 0; overflow-x: auto; }
 figcaption { font-weight: 600; margin-bottom: 8px; }
-img { max-width: 100%; height: auto; }
+img, svg { max-width: 100%; height: auto; }
+@page { size: A4 landscape; margin: 10mm; }
+@media print {
+  body { font-size: 9pt; margin: 0; }
+  .scroll, figure { overflow: visible; }
+  table { font-size: 6.5pt; }
+  th, td { padding: 1px 3px; }
+  tr { break-inside: avoid; }
+}
 """
 
 

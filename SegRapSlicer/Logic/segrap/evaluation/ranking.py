@@ -24,6 +24,7 @@ from segrap.evaluation.score_tables import CHALLENGE_SCORES, groups, measured, s
 from segrap.evaluation.summary import SCORE_NOTES, missing_and_remarks
 
 _SIGNIFICANCE = 0.05
+_FEWEST_CASES = 6  # of five pairs even the clearest difference has p = 2 / 2**5
 
 
 class Rank(NamedTuple):
@@ -133,13 +134,16 @@ def summary_of_ranking(
         *published_tables(best_first),
     )  # fmt: skip
     missing = tuple(f"{method}: {item}" for method, one in comparisons.items() for item in missing_and_remarks(one))
+    cases = len(next(iter(comparisons.values())).cases)
+    too_few = f" With {cases} it finds none whatever the scores: it takes {_FEWEST_CASES} cases."
     notes = (
         "Score: mean rank over structures, DSC and NSD, divided by the number of methods. "
-        f"With ties: significant differences only (Wilcoxon signed-rank test, {_SIGNIFICANCE:.0%}).",
+        f"With ties: significant differences only (Wilcoxon signed-rank test, {_SIGNIFICANCE:.0%})."
+        + too_few
+        * (cases < _FEWEST_CASES),
         *SCORE_NOTES,
         *PUBLISHED_NOTES,
     )
-    cases = len(next(iter(comparisons.values())).cases)
     tolerances = next(iter(comparisons.values())).tolerances
     opening = (f"{len(order)} methods, {cases} case{'s' * (cases != 1)}. NSD tolerances: {tolerances}.",)
     return Summary("Ranking", opening, missing, tables, notes, pictures)

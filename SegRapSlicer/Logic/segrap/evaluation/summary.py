@@ -25,6 +25,8 @@ _HEADER = (
     "n",
     "DSC mean ± SD",
     "DSC median (quartiles)",
+    "two experts DSC",
+    "best team DSC",
     "NSD mean ± SD",
     "NSD median (quartiles)",
     "HD95 mm",
@@ -32,8 +34,6 @@ _HEADER = (
     "volume difference cc",
     "volume difference %",
     "added path mm",
-    "best team DSC",
-    "two experts DSC",
 )
 
 SCORE_NOTES = (
@@ -46,7 +46,8 @@ SCORE_NOTES = (
     "their channels. Its test applied the 2 mm and 3 mm tolerances to MiddleEar_R and Mandible_L by mistake: compare "
     "NSD with it under the tolerances 2023-test-as-run only.",
     "Two experts: median Dice between two raters on 35 other scans (google-deepmind/tcia-ct-scan-dataset), whose "
-    "definitions of the organs differ from SegRap's; the mandible is one organ there, and the eye the orbit.",
+    "definitions of the organs differ from SegRap's; the mandible is one organ there, and the eye the orbit. In "
+    "brackets: your median DSC less theirs.",
 )
 
 
@@ -85,22 +86,31 @@ def scores_table(comparison: Comparison) -> Table:
 
 def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     for name in comparison.structures:
-        published = STRUCTURES[name]
-        experts = "" if published.experts_dsc is None else f"{published.experts_dsc:.1f}"
-        yield (*_scores(name, comparison.of(name)), f"{published.best_dsc:.2f} ± {published.best_sd:.2f}", experts)
+        published, results = STRUCTURES[name], comparison.of(name)
+        best = f"{published.best_dsc:.2f} ± {published.best_sd:.2f}"
+        yield (name, *_scores(results, _beside_experts(results, published.experts_dsc), best))
     for group, results in groups(comparison).items():
         dsc, sd = (organ_teams()[0].dsc, organ_teams()[0].sd) if group == "Organs" else TARGET_TEAMS[0].both
-        yield (*_scores(group, results), f"{dsc:.2f} ± {sd:.2f}", "")
+        yield (group, *_scores(results, "", f"{dsc:.2f} ± {sd:.2f}"))
 
 
-def _scores(title: str, results: Sequence[Result]) -> list[str]:
+def _beside_experts(results: Sequence[Result], experts_dsc: float | None) -> str:
+    """The median Dice between two experts, and by how much the median of the results is above or below it."""
+    if experts_dsc is None:
+        return ""
+    return f"{experts_dsc:.1f} ({100 * statistics(measured(results, 'dsc')).median - experts_dsc:+.1f})"
+
+
+def _scores(results: Sequence[Result], *published: str) -> list[str]:
+    """The cells of a row; the published ones stand behind those of DSC."""
     missing = count_missing(results)
-    cells = [title, f"{len(results)} ({missing} missing)" if missing else str(len(results))]
+    cells = [f"{len(results)} ({missing} missing)" if missing else str(len(results))]
     for measure in CHALLENGE_SCORES:
         found = statistics(measured(results, measure))
         sd = "" if math.isnan(found.sd) else f" ± {100 * found.sd:.2f}"
         quartiles = f"({100 * found.lower_quartile:.2f}–{100 * found.upper_quartile:.2f})"
         cells += [f"{100 * found.mean:.2f}{sd}", f"{100 * found.median:.2f} {quartiles}"]
+        cells += published if measure == "dsc" else ()
     for measure in MEASURES[len(CHALLENGE_SCORES) :]:
         median = statistics(measured(results, measure)).median
         cells.append("" if math.isnan(median) else f"{round(median, 2) + 0.0:.2f}")
