@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run_segrap
-from nnunet_folders import write_model_folder
+from nnunet_folders import configuration, write_model_folder
+from test_engine_against_nnunetv2 import PEER_PYTHON
 
 from segrap import anatomy
 from segrap.contouring import contour
@@ -28,7 +31,7 @@ from segrap.midline import on_the_left, split_sides
 from segrap.models import totalsegmentator
 from segrap.models.folder import read_model
 from segrap.models.labels import read_labels
-from segrap.models.library import install, user_folder
+from segrap.models.library import SHIPPED, install, user_folder
 from segrap.models.totalsegmentator import Weights, known_weights
 
 WEIGHTS = {weights.task: weights for weights in known_weights()}
@@ -41,16 +44,18 @@ def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def published(weights: Weights, to: Path, labels: dict[str, int] | None = None) -> Path:
-    """A folder as TotalSegmentator publishes it: Dataset.../trainer__plans__configuration/fold_0."""
-    trainer = "nnUNetTrainer_DASegOrd0_NoMirroring"
+    """A folder as TotalSegmentator publishes it: Dataset.../trainer__plans__configuration/fold_0, its configuration one
+    that inherits from nnU-Net's and has a finer grid."""
+    trainer, fine = "nnUNetTrainer_DASegOrd0_NoMirroring", "3d_fullres_high"
+    changes = {"normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False], "spacing": [9.0, 9.0, 9.0]}
+    finer = {"inherits_from": "3d_fullres", "spacing": [5.0, 5.0, 5.0]}
     write_model_folder(
-        to / weights.dataset / f"{trainer}__nnUNetPlans__3d_fullres",
+        to / weights.dataset / f"{trainer}__nnUNetPlans__{fine}",
         labels=labels or {"background": 0, **{name: k for k, name in enumerate(weights.labels, 1)}},
         channels=("CT",),
-        normalization_schemes=["CTNormalization"],
-        use_mask_for_norm=[False],
-        spacing=[5.0, 5.0, 5.0],
-        checkpoint={"trainer_name": trainer},
+        plans={"configurations": {"3d_fullres": configuration(**changes), fine: finer}},
+        checkpoint={"trainer_name": trainer, "init_args": {"configuration": fine}},
+        **changes,
     )
     return to / weights.dataset
 
@@ -69,7 +74,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         running.shutdown()
 
 
-def test_the_table_names_structures_that_there_are_and_open_weights_cover_18_organs() -> None:
+def test_open_weights_cover_18_organs_and_with_the_shipped_research_model_20() -> None:
     covered: set[str] = set()
     for weights in known_weights():
         dataset = {"labels": {"background": 0, **{name: k for k, name in enumerate(weights.labels, 1)}}}
@@ -79,6 +84,35 @@ def test_the_table_names_structures_that_there_are_and_open_weights_cover_18_org
         assert found and set(weights.notes) <= set(anatomy.NAMES)
         covered |= set(found) if weights.licence == "Apache-2.0" else set()
     assert len(covered) == 18
+    shipped = json.loads((SHIPPED / "OpenKBP_8" / "dataset.json").read_text(encoding="utf-8"))
+    assert len(covered | set(read_labels(shipped).covered)) == 20
+
+
+def test_classes_addresses_and_terms_are_those_of_totalsegmentator_itself() -> None:
+    if not PEER_PYTHON.is_file():
+        pytest.skip(f"TotalSegmentator is not installed: run {sys.executable} Testing/make_peers.py")
+    program = (
+        "import json\n"
+        "from totalsegmentator import map_tasks_config as tasks, map_to_binary as maps\n"
+        "parts = maps.class_map_5_parts | maps.class_map_parts_headneck_muscles\n"
+        "ids = maps.map_taskid_to_partname_ct | maps.map_taskid_to_partname_headneck_muscles\n"
+        "classes = {number: parts[part] for number, part in ids.items() if part in parts}\n"
+        "classes |= {tasks.TASK_CONFIGS[name]['task_id']: maps.class_map[name] for name in\n"
+        "            ('head_glands_cavities', 'craniofacial_structures', 'brain_structures')}\n"
+        "classes[tasks.TASK_CONFIGS['total']['sub_modes']['fast']['task_id']] = maps.class_map['total']\n"
+        "licensed = [one['task_id'] for one in tasks.TASK_CONFIGS.values() if one.get('commercial')]\n"
+        "print(json.dumps([classes, tasks.TASK_ID_WEIGHTS_CONFIGS, licensed], default=str))\n"
+    )
+    done = subprocess.run([PEER_PYTHON, "-c", program], capture_output=True, text=True, check=True)
+    classes, published_weights, licensed = json.loads(done.stdout.splitlines()[-1])
+    for weights in known_weights():
+        number = str(int(weights.dataset[len("Dataset") :][:3]))
+        assert dict(enumerate(weights.labels, 1)) == {int(k): name for k, name in classes[number].items()}
+        assert (weights.licence == "Apache-2.0") == (int(number) not in licensed), weights.task
+        if weights.address:
+            where = published_weights[number]
+            assert (weights.dataset, weights.version) == (where["foldername"], where["version"])
+            assert weights.address.endswith(f"/releases/download/{weights.version}/{weights.dataset}.zip")
 
 
 def test_an_address_is_downloaded_checked_and_says_what_its_labels_are(tmp_path: Path, server: str) -> None:
@@ -99,6 +133,7 @@ def test_an_address_is_downloaded_checked_and_says_what_its_labels_are(tmp_path:
     assert model.labels.structures["eye_lens_left"] == ("Lens_L", "Eye_L")
     assert model.labels.structures["hard_palate"] == ()
     assert model.data_resampling.separate_z is False
+    assert (model.configuration_name, model.spacing_mm) == ("3d_fullres_high", (5.0, 5.0, 5.0))
     assert "The lens is added to the eye" in (model.folder / "MODEL_CARD.md").read_text()
 
 
@@ -111,7 +146,7 @@ def test_a_task_is_installed_by_its_name(server: str, monkeypatch: pytest.Monkey
 
 def test_without_acceptance_nothing_is_installed(tmp_path: Path) -> None:
     folder = published(WEIGHTS["head_glands_cavities"], tmp_path / "made")
-    done = run_segrap("models", "install", folder / "nnUNetTrainer_DASegOrd0_NoMirroring__nnUNetPlans__3d_fullres")
+    done = run_segrap("models", "install", folder / "nnUNetTrainer_DASegOrd0_NoMirroring__nnUNetPlans__3d_fullres_high")
     assert done.returncode == 2
     assert "Licence of the weights: Apache-2.0" in done.stderr and "--accept-licence" in done.stderr
     assert not user_folder().exists()
