@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from conftest import run_segrap
 from test_engine_against_nnunetv2 import PEER_PYTHON
 
@@ -21,7 +22,7 @@ from segrap.dataset.convert import convert, dataset_json, folds
 from segrap.dataset.patients import find_patients
 from segrap.dataset.statistics import measure, read_volume_ranges, write_statistics
 from segrap.errors import InputError
-from segrap.geometry import Geometry
+from segrap.geometry import Geometry, same_grid
 from segrap.image import Image, read_image, write_image
 from segrap.models.labels import read_labels
 from segrap.training.phantom import Phantom
@@ -128,9 +129,17 @@ def plant_crop(download: Path) -> None:
         path.unlink()
 
 
+def plant_axes(download: Path) -> None:
+    """The whole first patient stored as RAS, every voxel where it was."""
+    for path in (*patient_folder(download).glob("*.nii.gz"), *download.glob("*OneHot*/*/segrap_0000.nii.gz")):
+        volume = sitk.ReadImage(str(path))
+        sitk.WriteImage(sitk.DICOMOrient(volume, "RAS"), str(path))
+
+
 @pytest.mark.parametrize(
     ("plant", "patient", "words"),
     [
+        (plant_axes, "segrap_0000", "stored as RAS, not LPS"),
         (plant_255, "segrap_0000", "hold 0/255 instead of 0/1: GTVp"),
         (plant_type, "segrap_0000", "stored as float64: Brain"),
         (plant_duplicate, "segrap_0000", "Brain (1).nii.gz is named after no structure"),
@@ -247,6 +256,15 @@ def test_joint_conversion_keeps_every_voxel(clean_download: Path, tmp_path: Path
     splits = json.loads((made.folder / "splits_final.json").read_text())
     assert len(splits) == 5
     assert {name for fold in splits for name in fold["val"]} == {"segrap_0000", "segrap_0001"}
+
+
+def test_all_arrays_are_converted_to_the_same_axes(download: Path, clean_download: Path, tmp_path: Path) -> None:
+    plant_axes(download)
+    turned, straight = (convert(one, tmp_path / one.parent.name, "joint").folder for one in (download, clean_download))
+    for part in ("imagesTr/segrap_0000_0000", "imagesTr/segrap_0000_0001", "labelsTr/segrap_0000"):
+        one, other = (read_image(folder / f"{part}.nii.gz") for folder in (turned, straight))
+        assert np.array_equal(one.array, other.array)
+        assert same_grid(one.geometry, one.shape, other.geometry, other.shape)
 
 
 def test_corrected_organs_come_before_the_first_ones(download: Path, tmp_path: Path) -> None:

@@ -118,7 +118,15 @@ def test_a_volume_of_ones_and_twos_is_the_two_targets(tmp_path: Path):
     write_image(Image(labels({1: REFERENCE["GTVp"], 2: REFERENCE["Chiasm"]}), GEOMETRY), tmp_path / "a.nii.gz")
     found = compare(as_masks(drawn({"GTVp": REFERENCE["GTVp"]}), tmp_path / "mine"), tmp_path / "a.nii.gz")
     assert table(found) == {"GTVp": (1.0, 1.0), "GTVnd": (0.0, 0.0)}
-    assert "a: a.nii.gz was read as the challenge's targets: 1 for GTVp, 2 for GTVnd." in found.remarks
+    assert found.remarks == ("a: Read as the challenge's targets: 1 for GTVp, 2 for GTVnd.",)
+
+
+def test_what_is_the_same_of_many_cases_is_said_once(tmp_path: Path):
+    (tmp_path / "labels").mkdir()
+    for name in "abcde":
+        write_image(Image(labels({1: REFERENCE["GTVp"]}), GEOMETRY), tmp_path / "labels" / f"{name}.nii.gz")
+    found = compare(folder_of_cases(tmp_path / "mine", "abcde"), tmp_path / "labels")
+    assert found.remarks == ("a, b, c and 2 more: Read as the challenge's targets: 1 for GTVp, 2 for GTVnd.",)
 
 
 def test_the_labels_of_nnunets_predictions_are_those_of_its_dataset_json(tmp_path: Path, reference: Path):

@@ -214,10 +214,12 @@ def test_the_table_of_methods_has_mean_and_deviation_and_the_best_in_bold(tmp_pa
     assert "<td><b>85.00</b> ± 7.07</td>" in page
 
 
-def test_two_predictions_of_one_name_are_refused(tmp_path: Path, reference: Path):
-    methods = [as_masks(drawn(PREDICTION), tmp_path / parent / "same") for parent in "ab"]
-    with pytest.raises(UsageError, match="one name"):
-        evaluate(methods, reference, tmp_path / "out")
+def test_methods_of_one_name_are_told_apart_by_the_folders_above(tmp_path: Path, reference: Path):
+    methods = [as_masks(drawn(PREDICTION), tmp_path / parent / "validation") for parent in ("fold_0", "fold_1")]
+    comparisons, _ = evaluate(methods, reference, tmp_path / "out")
+    assert list(comparisons) == ["fold_0_validation", "fold_1_validation"]
+    with pytest.raises(UsageError, match="given twice"):
+        evaluate([methods[0], methods[0]], reference, tmp_path / "out")
 
 
 # --- box plots ---

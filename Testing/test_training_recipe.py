@@ -124,12 +124,36 @@ def test_merged_sides_come_out_as_they_went_in(tmp_path: Path) -> None:
 def test_a_dataset_with_merged_sides_is_written_whole(tmp_path: Path) -> None:
     dataset = raw_dataset(tmp_path / "raw", {"background": 0, "Eye_L": 1, "Eye_R": 2})
     target = merge_sides(dataset, tmp_path / "merged" / "Dataset007_Merged")
-    assert check_dataset(target) == {"structures": {"Eye": ["Eye_L"]}, "split_at_midline": {"Eye": ["Eye_L", "Eye_R"]}}
+    merged = {"structures": {"Eye": ["Eye_L"]}, "split_at_midline": {"Eye": ["Eye_L", "Eye_R"]}}
+    assert check_dataset(target) == {"orientation": "LPS"} | merged
     assert json.loads((target / "dataset.json").read_text())["labels"] == {"background": 0, "Eye": 1}
     before, after = (sitk.ReadImage(str(one / "labelsTr" / "case1.nii.gz")) for one in (dataset, target))
     assert before.GetSpacing() == after.GetSpacing()
     assert np.array_equal(sitk.GetArrayFromImage(before) > 0, sitk.GetArrayFromImage(after) == 1)
     assert sorted(p.name for p in target.glob("*Tr/*")) == sorted(p.name for p in dataset.glob("*Tr/*"))
+
+
+def test_merged_sides_keep_what_the_dataset_says_of_its_channels(tmp_path: Path) -> None:
+    """As `segrap dataset convert` writes it: both channels are called CT, and segrap.json says which is which."""
+    dataset = raw_dataset(tmp_path / "raw", {"background": 0, "Eye_L": 1, "Eye_R": 2})
+    content = json.loads((dataset / "dataset.json").read_text()) | {"channel_names": {"0": "CT", "1": "CT"}}
+    (dataset / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="Which of the model's channels"):
+        check_dataset(dataset)
+    (dataset / "segrap.json").write_text(json.dumps({"channels": ["non_contrast", "contrast"]}))
+    target = merge_sides(dataset, tmp_path / "Dataset007_Merged")
+    assert check_dataset(target)["channels"] == ["non_contrast", "contrast"]
+
+
+def test_a_dataset_of_other_axes_is_known_before_training_and_one_of_mixed_axes_refused(tmp_path: Path) -> None:
+    dataset = raw_dataset(tmp_path, {"background": 0, "Eye_L": 1, "Eye_R": 2})
+    for number, axes in enumerate(("RAS", "RAS", "RAS")):
+        path = str(dataset / "imagesTr" / f"case{number}_0000.nii.gz")
+        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(path), axes), path)
+    assert check_dataset(dataset)["orientation"] == "RAS"
+    sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(path), "LPS"), path)
+    with pytest.raises(InputError, match=r"case0_0000\.nii\.gz as RAS, case2_0000\.nii\.gz as LPS"):
+        check_dataset(dataset)
 
 
 def test_sides_that_cannot_be_merged_are_refused(tmp_path: Path) -> None:

@@ -132,6 +132,22 @@ def read_image(path: str | Path) -> Image:
     return image
 
 
+def stored_axes(path: str | Path) -> str:
+    """Where the x, y and z index of an image file grow to, in letters of the patient's sides: "LPS", "RAS", ...
+
+    Raises InputError when the file is missing or is no image.
+    """
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        return str(SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection()))
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read as an image; the file may be damaged or cut short.") from error
+
+
 def check_orthogonal(geometry: Geometry, name: str) -> None:
     """Raise InputError when the axes are not at right angles (within 0.06 degrees) or a spacing is not above 0."""
     if not np.allclose(geometry.direction.T @ geometry.direction, np.eye(3), atol=1e-3):

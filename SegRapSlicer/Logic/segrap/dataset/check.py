@@ -17,7 +17,7 @@ from segrap import anatomy
 from segrap.dataset.patients import Patient, find_patients
 from segrap.errors import InputError
 from segrap.geometry import same_grid
-from segrap.image import Image, read_image
+from segrap.image import Image, read_image, stored_axes
 from segrap.progress import Progress, ProgressCallback
 
 Severity = Literal["fault", "trap", "note"]
@@ -141,6 +141,8 @@ def _check_images(patient: Patient, image: Image) -> Iterator[tuple[Severity, st
             yield "fault", "The two images do not lie on one grid."
         elif contrast is not None and np.array_equal(contrast.array, image.array):
             yield "fault", "Both images are the same scan."
+    if patient.non_contrast and (axes := stored_axes(patient.non_contrast)) != "LPS":
+        yield "trap", f"The images are stored as {axes}, not LPS: arrays alone would mix up the sides."
     if int(image.array.min()) >= 0:
         yield "fault", "The image holds no value below 0: these are no Hounsfield units."
     depth, rows, columns = image.shape

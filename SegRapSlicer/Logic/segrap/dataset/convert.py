@@ -6,6 +6,8 @@
         labelsTr/segrap_0000.nii.gz
         imagesTs/  labelsTs/          patients from 0120 on, labels where there are any
 
+All arrays are stored along the patient's axes (LPS), whatever the download did.
+
 A patient whose label file is there is done, so that an interrupted conversion goes on where it ended.
 """
 
@@ -23,7 +25,7 @@ import numpy as np
 from segrap import anatomy
 from segrap.dataset.patients import MasksOnDisk, Patient, find_patients, read_on_grid
 from segrap.errors import InputError, UsageError
-from segrap.image import Image, read_image, write_image
+from segrap.image import AxisOrder, Image, read_image, write_image
 from segrap.progress import Progress, ProgressCallback
 from segrap.writing import cannot_write, replacing
 
@@ -100,10 +102,17 @@ def _convert(patient: Patient, target: Path, task: Task, lost: _Lost) -> bool:
     if labels is None and training:
         return False
     folder = target / ("imagesTr" if training else "imagesTs")
+    # nnU-Net takes arrays as they are stored: only if all lie alike does it learn left from right.
+    order = AxisOrder.towards_lps(image.geometry)
     for channel, (source, voxels) in enumerate(((patient.non_contrast, image), (patient.contrast, contrast))):
-        _put(source, voxels, folder / f"{patient.name}_{channel:04d}.nii.gz")
+        target_path = folder / f"{patient.name}_{channel:04d}.nii.gz"
+        if source.name.endswith(".nii.gz") and order.changes_nothing:
+            with replacing(target_path) as temporary:
+                shutil.copyfile(source, temporary)
+        else:
+            write_image(order.turn(voxels), target_path)
     if labels is not None:
-        write_image(Image(labels, image.geometry), label_path)  # last: it says that the patient is done
+        write_image(order.turn(Image(labels, image.geometry)), label_path)  # last: it says that the patient is done
     return labels is not None
 
 
@@ -140,14 +149,6 @@ def _label_volume(path: Path | None, image: Image, highest: int) -> np.ndarray |
     if found[0] < 0 or found[-1] > highest:
         raise InputError(f"{path.parent.name}/{path.name} holds values up to {found[-1]:g}; {highest} is the highest.")
     return labels.astype(np.uint8)
-
-
-def _put(source: Path, image: Image, target: Path) -> None:
-    if source.name.endswith(".nii.gz"):
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
-    else:
-        write_image(image, target)
 
 
 def _subclasses_of(task: Task) -> dict[int, str]:

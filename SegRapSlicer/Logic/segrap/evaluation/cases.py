@@ -190,11 +190,11 @@ def _read_labels(path: Path) -> Contours:
     )
     if labels.max() <= max(_TARGET_IDS):
         meaning: dict[str, tuple[int, ...]] = {name: (number,) for number, name in _TARGET_IDS.items()}
-        remark = f"{path.name} was read as the challenge's targets: 1 for GTVp, 2 for GTVnd."
+        remark = "Read as the challenge's targets: 1 for GTVp, 2 for GTVnd."
     else:
         with_targets = any(number in labels for target in anatomy.TARGETS for number in target.subclasses)
         meaning = {s.name: s.subclasses for s in (anatomy.STRUCTURES if with_targets else anatomy.ORGANS)}
-        remark = f"{path.name} was read as the ids of SegRap's exclusive sub-classes (its OneHot volumes)."
+        remark = "Read as the ids of SegRap's exclusive sub-classes (its OneHot volumes)."
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:
         for name, numbers in meaning.items():
@@ -230,7 +230,7 @@ def _described_labels(image: Image, name: str, description: Path) -> Contours:
     layers = plan.table[:, _checked(image, name, plan.table.shape[1] - 1, f"those of {description}")]
     order = AxisOrder.towards_lps(image.geometry)
     split_sides(order.apply(layers), plan.placement, plan.pairs, order.turn(image).geometry.spacing_mm[::-1])
-    remark = f"{name} was read as the labels of {description.name}."
+    remark = f"Read as the labels of {description.name}."
     provenance = Provenance(remarks=(remark,))
     return Contours.from_layers(layers, image.geometry, plan.placement, provenance, origin="imported")
 

@@ -7,7 +7,7 @@ handed in scores 0 and is listed; what the reference does not have is not scored
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,7 +113,7 @@ def compare(
     results: list[Result] = []
     sources: list[Source] = []
     extra: set[str] = set()
-    remarks: dict[str, None] = {}  # in order, each once
+    remarks: dict[str, list[str]] = {}  # in order, and the cases that each is about
     for number, (name, (case, truth)) in enumerate(pairs.items()):
         progress(Progress("Scoring", number / len(pairs), name))
         folders = tuple(one.folder for one in (case, truth) if one)
@@ -125,16 +125,13 @@ def compare(
         found = read_case(case, folders)
         sources.append(Source(name, truth, case, found.provenance))
         if case.kind != truth.kind and "stack" in (case.kind, truth.kind):
-            remarks[_STACK_REMARK] = None
+            remarks[_STACK_REMARK] = []
         for side, one, contours in (("prediction", case, found), ("reference", truth, expected)):
-            if contours.left_out:
-                remarks[f"{name}: not known here, in the {side}: {', '.join(contours.left_out)}."] = None
-            if one.kind in (
-                "labels",
-                "RTSTRUCT",
-                "DICOM SEG",
-            ):  # what was made of the file; elsewhere, how the model was run
-                remarks |= dict.fromkeys(f"{name}: {remark}" for remark in contours.provenance.remarks)
+            about = [f"Not known here, in the {side}: {', '.join(contours.left_out)}."] if contours.left_out else []
+            if one.kind in ("labels", "RTSTRUCT"):  # what was made of the file; elsewhere, how the model was run
+                about += contours.provenance.remarks
+            for remark in about:
+                remarks.setdefault(remark, []).append(name)
         found, expected = on_one_grid(found, expected, case, truth)
         extra |= set(found.names) - set(expected.names)
         for structure, (state, scores) in score_contours(found, expected, tolerance_mm).items():
@@ -147,7 +144,7 @@ def compare(
         sources=tuple(sources),
         extra_cases=_extra_cases(predicted, pairs),
         extra_structures=tuple(name for name in anatomy.NAMES if name in extra - scored),
-        remarks=tuple(remarks),
+        remarks=tuple(f"{_some(about)}: {remark}" if about else remark for remark, about in remarks.items()),
     )
 
 
@@ -206,8 +203,9 @@ def _extra_cases(predicted: CaseSet, pairs: Mapping[str, tuple[Case | None, Case
     return tuple(name for name in predicted.cases if name not in used)
 
 
-def _some(names: Mapping[str, Case]) -> str:
-    first = list(names)[:3]
+def _some(several: Iterable[str]) -> str:
+    names = list(dict.fromkeys(several))
+    first = names[:3]
     return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
 
 

@@ -42,17 +42,15 @@ def evaluate(
     and the patients at the quartiles (patients.png; on the CTs at `ct`, see `scans.find_scans`, else contours alone).
     Several: the tables in a folder per method; ranking.csv, the summary and the figures of all of them. With
     `commission`, of one method: commissioning.html and commissioning.csv instead. Methods are called as the last part
-    of their path. names: what a site calls its structures in DICOM, see `segrap.naming`. Returns the comparisons and
-    the files written.
+    of their path, or, where two would be alike, its last parts. names: what a site calls its structures in DICOM, see
+    `segrap.naming`. Returns the comparisons and the files written.
 
     Raises InputError (see `comparison.compare`), UsageError (two methods of one name, several to be commissioned, or
     CTs for a commissioning report, which has no pictures), OutputError; then nothing of it is in `output`.
     """
     if commission and (len(predictions) > 1 or ct):
         raise UsageError("A commissioning report is about one method and has no pictures; give one prediction, no CT.")
-    paths = {Path(path).resolve().name: Path(path) for path in predictions}
-    if len(paths) < len(predictions):
-        raise UsageError("Two predictions have one name; a method is called as its folder. Rename one of them.")
+    paths = dict(zip(_methods(predictions), map(Path, predictions), strict=True))
     scans = find_scans(ct, find_cases(reference).cases) if ct else None
     comparisons = {}
     for number, (method, path) in enumerate(paths.items()):
@@ -75,6 +73,16 @@ def evaluate(
             write_summary(summary_of_ranking(comparisons, ranks, pictures), folder)
         written = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return comparisons, [Path(output) / path for path in written]
+
+
+def _methods(predictions: Sequence[str | Path]) -> list[str]:
+    """What the methods are called: the fewest last parts of their paths that tell them apart."""
+    parts = [Path(path).absolute().parts for path in predictions]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["_".join(part[-count:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise UsageError("One prediction was given twice.")
 
 
 def _write_pictures(

@@ -104,7 +104,7 @@ def plan(
 ) -> PlannedModel:
     """The model of one configuration. Raises ModelError for what cannot be honoured exactly."""
     configuration = _resolve_configuration(plans, configuration_name)
-    channels = _channels(dataset, facts)
+    channels = read_channels(dataset, facts)
     return PlannedModel(
         folder=folder,
         channels=channels,
@@ -212,7 +212,10 @@ def _orientation(plans: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return one_of(facts, "orientation", ("LPS", "RAS"), known[reader])
 
 
-def _channels(dataset: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, ...]:
+def read_channels(dataset: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which CT goes into each input channel ("non_contrast", "contrast"), from the content of dataset.json and
+    segrap.json. Raises ModelError when they do not tell.
+    """
     named = dataset.get("channel_names") or dataset.get("modality")
     if not isinstance(named, Mapping) or not 1 <= len(named) <= 2:
         raise ModelError(

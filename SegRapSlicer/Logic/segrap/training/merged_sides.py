@@ -1,7 +1,8 @@
 """An nnU-Net v2 raw dataset whose left and right labels have become one, so that training may mirror every axis.
 
-The new dataset's `segrap.json` says which structures each label is and that they are to be split at their middle plane:
-a model trained on it gives left and right structures again. Images are linked, not copied.
+The new dataset's `segrap.json` says, beside what the old one says, which structures each label is and that they are to
+be split at their middle plane: a model trained on it gives left and right structures again. Images are linked, not
+copied.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def merge_sides(dataset: Path, target: Path) -> Path:
         return target
     content = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
     table, labels, facts = plan_merging(content)
+    if (dataset / "segrap.json").is_file():  # what else it says of itself, its channels above all, stays true
+        facts = json.loads((dataset / "segrap.json").read_text(encoding="utf-8")) | facts
     with replacing_folder(target) as folder:
         shutil.copytree(dataset / "imagesTr", folder / "imagesTr", copy_function=_link)
         (folder / "labelsTr").mkdir()

@@ -25,8 +25,10 @@ from typing import Any
 import click
 
 from segrap.errors import InputError, ResourceError
+from segrap.image import stored_axes
 from segrap.models.folder import read_model
 from segrap.models.labels import read_labels
+from segrap.models.plans import read_channels
 from segrap.terminal import errors_as_exit_status, say
 from segrap.training.merged_sides import merge_sides
 from segrap.writing import replacing
@@ -103,9 +105,10 @@ def train(
 
 
 def check_dataset(dataset: Path) -> dict[str, Any]:
-    """Make sure, before days of training, that the labels are ones that segrap will understand.
+    """Make sure, before days of training, that the labels, channels and axes are ones that segrap will understand.
 
-    Returns the content of the dataset's own segrap.json ({} if it has none). Raises InputError, ModelError.
+    Returns the content of the dataset's own segrap.json ({} if it has none), and how its arrays lie ("orientation").
+    Raises InputError, ModelError.
     """
     if not re.fullmatch(r"Dataset\d{3}_\w+", dataset.name) or not (dataset / "imagesTr").is_dir():
         raise InputError(f"{dataset} is no nnU-Net v2 raw dataset (a folder DatasetNNN_Name with imagesTr).")
@@ -116,7 +119,24 @@ def check_dataset(dataset: Path) -> dict[str, Any]:
     except (OSError, ValueError) as fault:
         raise InputError(f"The description of {dataset} cannot be read: {fault}") from None
     read_labels(content, found)
-    return dict(found)
+    read_channels(content, found)
+    return {"orientation": _orientation(dataset, content), **found}
+
+
+def _orientation(dataset: Path, content: dict[str, Any]) -> str:
+    """How the images that nnU-Net's plain readers take as they are stored lie: "LPS" or "RAS", the same for all."""
+    if content.get("overwrite_image_reader_writer") == "NibabelIOWithReorient":
+        return "RAS"
+    found: dict[str, str] = {}
+    for path in sorted((dataset / "imagesTr").glob(f"*_0000{content.get('file_ending', '')}")):
+        found.setdefault(stored_axes(path), path.name)
+    if len(found) > 1 or not found.keys() <= {"LPS", "RAS"}:
+        some = ", ".join(f"{name} as {axes}" for axes, name in found.items())
+        raise InputError(
+            f"The images of {dataset} are stored along other axes ({some}), which training would mix up with left and "
+            "right. Store all of them as LPS."
+        )
+    return next(iter(found), "LPS")
 
 
 def trainer_for(plans: dict[str, Any]) -> str:
