@@ -22,7 +22,14 @@ from segrap.midline import split_sides
 from segrap.models.folder import read_model
 from segrap.models.labels import read_labels
 from segrap.training.merged_sides import merge_sides, plan_merging
-from segrap.training.nnunet import TRAINER, check_dataset, trainer_for
+from segrap.training.nnunet import (
+    PLANNERS,
+    TRAINER,
+    TRAINER_FOR_MERGED_SIDES,
+    TRAINER_FOR_OTHER_AXES,
+    check_dataset,
+    trainer_for,
+)
 
 HERE = Path(__file__).resolve().parent
 PEER_PYTHON = Path(os.environ.get("SEGRAP_PEERS_PYTHON", HERE.parent / ".venv-peers" / "bin" / "python"))
@@ -97,6 +104,15 @@ def test_training_is_interrupted_goes_on_and_gives_a_model_that_runs(tmp_path: P
 def test_the_trainer_mirrors_no_sides_whatever_the_axes() -> None:
     assert trainer_for({"transpose_forward": [0, 1, 2]}) == TRAINER
     assert trainer_for({"transpose_forward": [2, 0, 1]}).endswith("NoMirroring")
+
+
+def test_every_trainer_and_planner_of_the_recipe_is_one_of_nnunetv2() -> None:
+    if not PEER_PYTHON.is_file():
+        pytest.skip(f"nnunetv2 is not installed: run {sys.executable} Testing/make_peers.py")
+    (package,) = PEER_PYTHON.parents[1].glob("lib/*/site-packages/nnunetv2")
+    source = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    for name in (TRAINER, TRAINER_FOR_MERGED_SIDES, TRAINER_FOR_OTHER_AXES, *(planner for _, planner in PLANNERS)):
+        assert f"class {name}(" in source, name
 
 
 def test_merged_sides_come_out_as_they_went_in(tmp_path: Path) -> None:
