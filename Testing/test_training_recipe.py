@@ -33,7 +33,7 @@ from segrap.training.nnunet import (
 
 HERE = Path(__file__).resolve().parent
 PEER_PYTHON = Path(os.environ.get("SEGRAP_PEERS_PYTHON", HERE.parent / ".venv-peers" / "bin" / "python"))
-SHAPE, SPACING = (20, 40, 40), (3.0, 1.0, 1.0)
+SHAPE, SPACING = (16, 32, 32), (3.0, 1.0, 1.0)
 
 
 def raw_dataset(folder: Path, labels: dict[str, int]) -> Path:
