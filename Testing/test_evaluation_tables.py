@@ -17,7 +17,7 @@ from segrap.evaluation.box_plots import box_plots
 from segrap.evaluation.comparison import compare
 from segrap.evaluation.evaluate import evaluate
 from segrap.evaluation.pages import write_summary
-from segrap.evaluation.ranking import rank, standings, summary_of_ranking
+from segrap.evaluation.ranking import rank, standings, summary_of_ranking, tasks
 from segrap.evaluation.score_tables import groups, statistics
 
 TABLES = ("scores.csv", "summary.csv", "summary.md", "summary.tex", "summary.html")
@@ -155,6 +155,20 @@ def test_methods_are_ranked_by_structure_and_score_and_averaged():
     )
     found = {one.method: (one.mean_rank, one.score) for one in standings(ranks)}
     assert found == {"good": (1.5, 0.5), "fair": (1.5, 0.5), "poor": (3.0, 1.0)}
+
+
+def test_organs_and_tumour_volumes_are_ranked_apart_as_the_challenges_two_tasks():
+    comparisons = {
+        "of organs": method({"Brain": [0.9], "Chiasm": [0.6], "GTVp": [0.5]}),
+        "of tumours": method({"Brain": [0.8], "Chiasm": [0.5], "GTVp": [0.7]}),
+    }
+    found = {task: [one.method for one in standings(of_task)] for task, of_task in tasks(rank(comparisons)).items()}
+    assert found == {
+        "organs (task 1)": ["of organs", "of tumours"],
+        "tumour volumes (task 2)": ["of tumours", "of organs"],
+    }
+    captions = [table.caption for table in summary_of_ranking(comparisons, rank(comparisons)).tables]
+    assert captions[:2] == ["Standings: organs (task 1)", "Standings: tumour volumes (task 2)"]
 
 
 def test_equal_means_share_the_mean_of_their_ranks():

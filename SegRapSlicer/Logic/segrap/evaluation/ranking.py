@@ -3,7 +3,8 @@
 For every structure and each of DSC and NSD the methods are ranked by their mean over cases; a method's score is the
 mean of its ranks divided by the number of methods (the smaller, the better). Beside that stands a ranking with ties: a
 method ranks behind another one only where the difference is significant. The challenge does not name its test; here it
-is the two-sided Wilcoxon signed-rank test of the paired cases at 5 %.
+is the two-sided Wilcoxon signed-rank test of the paired cases at 5 %. Organs and tumour volumes are ranked apart: they
+were two tasks.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segrap import anatomy
 from segrap.errors import InputError
 from segrap.evaluation.comparison import Comparison
 from segrap.evaluation.pages import Picture, Summary, Table
@@ -40,7 +42,7 @@ class Rank(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """One method over all structures and both scores; the score and its tied form lie between 1 / n and 1."""
+    """One method over all structures of a task and both scores; the score and its tied form lie between 1 / n and 1."""
 
     method: str
     mean_rank: float
@@ -91,8 +93,17 @@ def _differ(a: Sequence[float], b: Sequence[float]) -> bool:
     return bool(np.any(np.asarray(a) != np.asarray(b))) and float(wilcoxon(a, b).pvalue) < _SIGNIFICANCE
 
 
+def tasks(ranks: Sequence[Rank]) -> dict[str, tuple[Rank, ...]]:
+    """The ranks of organs (the challenge's task 1) and of tumour volumes (task 2), as far as there are any."""
+    split = {
+        "organs (task 1)": tuple(one for one in ranks if not anatomy.structure(one.structure).is_target),
+        "tumour volumes (task 2)": tuple(one for one in ranks if anatomy.structure(one.structure).is_target),
+    }
+    return {task: found for task, found in split.items() if found}
+
+
 def standings(ranks: Sequence[Rank]) -> tuple[Standing, ...]:
-    """The methods over all structures and both scores, best first."""
+    """The methods over all structures of one task and both scores, best first."""
     methods = list(dict.fromkeys(one.method for one in ranks))
     found = []
     for method in methods:
@@ -114,18 +125,14 @@ def summary_of_ranking(
     comparisons: Mapping[str, Comparison], ranks: Sequence[Rank], pictures: tuple[Picture, ...] = ()
 ) -> Summary:
     """The standings, then tables like the challenge's: DSC and NSD with a row per structure and per group and a column
-    per method, best first, mean and standard deviation over cases, the best mean in bold; then all beside its teams.
+    per method, best first (in the first task that there is), mean and standard deviation over cases, the best mean in
+    bold; then all beside its teams.
     """
-    order = standings(ranks)
-    rows = []
-    for one in order:
-        place = 1 + sum(other.mean_rank < one.mean_rank - 1e-9 for other in order)
-        scores = (f"{one.mean_rank:.2f}", f"{one.score:.4f}", f"{one.tied_mean_rank:.2f}", f"{one.tied_score:.4f}")
-        rows.append((str(place), one.method, *scores))
-    header = ("place", "method", "mean rank", "score", "mean rank with ties", "score with ties")
+    by_task = tasks(ranks)
+    order = standings(next(iter(by_task.values())))
     best_first = {one.method: comparisons[one.method] for one in order}
     tables = (
-        Table("Standings", header, tuple(rows), 2),
+        *(_standings_table(task, standings(of_task)) for task, of_task in by_task.items()),
         *(
             Table(f"{score.upper()}, per cent, mean ± SD over cases", ("structure", *best_first),
                   tuple(_rows(best_first, score)))
@@ -137,7 +144,7 @@ def summary_of_ranking(
     cases = len(next(iter(comparisons.values())).cases)
     too_few = f" With {cases} it finds none whatever the scores: it takes {_FEWEST_CASES} cases."
     notes = (
-        "Score: mean rank over structures, DSC and NSD, divided by the number of methods. "
+        "Score: mean rank over the structures of a task, DSC and NSD, divided by the number of methods. "
         f"With ties: significant differences only (Wilcoxon signed-rank test, {_SIGNIFICANCE:.0%})."
         + too_few
         * (cases < _FEWEST_CASES),
@@ -147,6 +154,16 @@ def summary_of_ranking(
     tolerances = next(iter(comparisons.values())).tolerances
     opening = (f"{len(order)} methods, {cases} case{'s' * (cases != 1)}. NSD tolerances: {tolerances}.",)
     return Summary("Ranking", opening, missing, tables, notes, pictures)
+
+
+def _standings_table(task: str, order: Sequence[Standing]) -> Table:
+    rows = []
+    for one in order:
+        place = 1 + sum(other.mean_rank < one.mean_rank - 1e-9 for other in order)
+        scores = (f"{one.mean_rank:.2f}", f"{one.score:.4f}", f"{one.tied_mean_rank:.2f}", f"{one.tied_score:.4f}")
+        rows.append((str(place), one.method, *scores))
+    header = ("place", "method", "mean rank", "score", "mean rank with ties", "score with ties")
+    return Table(f"Standings: {task}", header, tuple(rows), 2)
 
 
 def _rows(comparisons: Mapping[str, Comparison], score: str) -> Iterator[tuple[str, ...]]:
