@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from conftest import run_segrap
 from evaluation_cases import (
     GEOMETRY,
@@ -129,23 +130,29 @@ def test_what_is_the_same_of_many_cases_is_said_once(tmp_path: Path):
     assert found.remarks == ("a, b, c and 2 more: Read as the challenge's targets: 1 for GTVp, 2 for GTVnd.",)
 
 
-def test_the_labels_of_nnunets_predictions_are_those_of_its_dataset_json(tmp_path: Path, reference: Path):
+@pytest.mark.parametrize("axes", ["LPS", "RAS"])
+def test_the_labels_of_nnunets_predictions_are_those_of_its_dataset_json(tmp_path: Path, axes: str):
     """As nnUNetv2_predict leaves them: numbers of the model's own, a label without a side."""
     mandible = (slice(1, 3), slice(2, 4), slice(2, 20))
     (tmp_path / "predicted").mkdir()
     volume = labels({1: REFERENCE["Chiasm"], 2: mandible, 3: REFERENCE["Larynx"]})
-    write_image(Image(volume, GEOMETRY), tmp_path / "predicted" / "case.nii.gz")
+    predicted = tmp_path / "predicted" / "case.nii.gz"
+    write_image(Image(volume, GEOMETRY), predicted)
+    sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(predicted)), axes), str(predicted))
     names = {"background": 0, "chiasma": 1, "jaw": 2, "Larynx": 3}
     facts = {"structures": {"chiasma": ["Chiasm"]}, "split_at_midline": {"jaw": ["Mandible_L", "Mandible_R"]}}
     for name, content in (("dataset", {"labels": names}), ("segrap", facts)):
         (tmp_path / "predicted" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     halves = {"Mandible_R": (*mandible[:2], slice(2, 11)), "Mandible_L": (*mandible[:2], slice(11, 20))}
     truth = as_masks(drawn({**halves, **{name: REFERENCE[name] for name in ("Chiasm", "Larynx")}}), tmp_path / "truth")
-    found = compare(tmp_path / "predicted" / "case.nii.gz", truth)
+    found = compare(predicted, truth)
     assert table(found) == dict.fromkeys(("Chiasm", "Mandible_L", "Mandible_R", "Larynx"), (1.0, 1.0))
+    write_image(Image(volume + (volume == 3), GEOMETRY), predicted)
+    with pytest.raises(InputError, match=r"values from 0 to 4\. .* numbers 0 to 3: those of .*dataset\.json"):
+        compare(predicted, truth)
     (tmp_path / "predicted" / "segrap.json").unlink()
     with pytest.raises(InputError, match="neither structures nor sub-classes of SegRap2023: chiasma, jaw"):
-        compare(tmp_path / "predicted" / "case.nii.gz", truth)
+        compare(predicted, truth)
 
 
 @pytest.mark.parametrize("value", [57, -1, 255])
