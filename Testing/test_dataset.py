@@ -26,7 +26,6 @@ from segrap.geometry import Geometry, same_grid
 from segrap.image import Image, read_image, write_image
 from segrap.models.labels import read_labels
 from segrap.training.phantom import Phantom
-from segrap.writing import replacing
 
 SPACING = (6.0, 6.0, 6.0)
 
@@ -371,17 +370,3 @@ def test_statistics_are_those_of_the_patients_and_the_checks_use_them(clean_down
     file = tmp_path / "volumes.json"
     write_statistics(found, file)
     assert read_volume_ranges(file)["Brain"] == (brain["volume_cc"]["min"], brain["volume_cc"]["max"])
-
-
-def test_site_volumes_take_the_place_of_the_published(coarse_patient: Path, small_model: Path, tmp_path: Path) -> None:
-    everything_is_larger = {name: {"volume_cc": {"min": 1e6, "max": 2e6}} for name in anatomy.NAMES}
-    file = tmp_path / "volumes.json"
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps({"structures": everything_is_larger}))
-    scans = (coarse_patient / "image.nii.gz", coarse_patient / "image_contrast.nii.gz")
-    command = ("contour", *scans, "--model", small_model, "--output", tmp_path / "out", "--volumes")
-    done = run_segrap(*command, file)
-    assert done.returncode == 0, done.stderr
-    assert "of the patients whose volumes were given" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    file.write_text("{}")
-    assert run_segrap(*command, file).returncode == 3

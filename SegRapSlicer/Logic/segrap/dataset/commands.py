@@ -75,12 +75,17 @@ def convert(folder: Path, output: Path, task: Any, as_json: bool) -> None:
 @dataset.command()
 @click.argument("folder", type=some_folder)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .json file.")
+@click.option("--names", type=some_folder, help='A site\'s own names in DICOM, a file of {"Parotid_L": "Parotis li"}.')
 @as_json
-def statistics(folder: Path, output: Path, as_json: bool) -> None:
-    """Measure volumes and Hounsfield units per structure over the patients of a download; for `contour --volumes`."""
+def statistics(folder: Path, output: Path, names: Path | None, as_json: bool) -> None:
+    """Measure volumes and Hounsfield units per structure over the patients of a download, or of a site's own folder of
+    cases (as `segrap evaluate` reads them, with their CTs); for `contour --volumes`.
+    """
     from segrap.dataset.statistics import measure, write_statistics
+    from segrap.naming import read_names
 
+    called = read_names(names) if names else None
     with progress_bar() as progress:
-        found = measure(folder, progress)
+        found = measure(folder, progress, called)
     write_statistics(found, output)
     give(found, as_json, str(output))

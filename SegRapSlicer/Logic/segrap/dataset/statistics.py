@@ -1,17 +1,21 @@
-"""Volumes and Hounsfield units of every structure over the patients of a download: what a site expects of its own."""
+"""Volumes and Hounsfield units of every structure over the patients of a download, or of a site: what it expects."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from segrap import anatomy
-from segrap.dataset.patients import MasksOnDisk, find_patients
+from segrap.dataset.patients import MasksOnDisk, Patient, find_patients
 from segrap.errors import InputError
+from segrap.evaluation.cases import Case, find_cases, read_case
+from segrap.evaluation.scans import find_scans, read_scan
+from segrap.geometry import same_grid
 from segrap.image import read_image
 from segrap.progress import Progress, ProgressCallback
 from segrap.writing import replacing
@@ -20,9 +24,21 @@ PERCENTILES = (0.5, 5, 50, 95, 99.5)
 _HU = np.arange(-1024, 3072)
 
 
-def measure(folder: str | Path, progress: ProgressCallback | None = None) -> dict[str, Any]:
+class Inside(NamedTuple):
+    """A structure of a patient: Hounsfield units of its voxels (n,), and the volume of each."""
+
+    structure: str
+    hu: np.ndarray
+    voxel_cc: float
+
+
+def measure(
+    folder: str | Path, progress: ProgressCallback | None = None, names: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Measure every structure of every patient that has masks; the corrected ones where there are any.
 
+    folder: a SegRap download, or a site's cases in any form that `segrap evaluate` reads, each with its CT (see
+    `evaluation.scans.find_scans`). names: what the site calls its structures in DICOM, see `segrap.naming`.
     Returns {"patients": n, "structures": {name: {"patients": with a voxel of it, "volume_cc": {"min", "p0.5", "p5",
     "p50", "p95", "p99.5", "max", "mean"}, "non_contrast_hu": {"p0.5", ..., "mean", "sd"}}}}; Hounsfield units outside
     -1024 to 3071 count as these.
@@ -30,26 +46,17 @@ def measure(folder: str | Path, progress: ProgressCallback | None = None) -> dic
     """
     volumes: dict[str, list[float]] = {name: [] for name in anatomy.NAMES}
     histograms = {name: np.zeros(len(_HU), dtype=np.int64) for name in anatomy.NAMES}
-    patients = find_patients(folder)
-    measured = 0
-    for done, patient in enumerate(patients.values()):
+    readers = _readers(Path(folder), names)
+    for done, (patient, read) in enumerate(readers.items()):
         if progress:
-            progress(Progress("Measuring the patients", done / len(patients), patient.name))
-        if not patient.best_masks or patient.non_contrast is None:
-            continue
-        patient.refuse_twice()
-        measured += 1
-        image = read_image(patient.non_contrast)
-        for name, mask in MasksOnDisk(patient.best_masks, image).items():
-            inside = image.array[mask]
-            if inside.size:
-                volumes[name].append(inside.size * image.geometry.voxel_volume_cc)
-                levels = np.clip(np.round(inside), _HU[0], _HU[-1]).astype(np.int64) - _HU[0]
-                histograms[name] += np.bincount(levels, minlength=len(_HU))
-    if not measured:
-        raise InputError(f"No patient under {folder} has both a non-contrast image and masks of structures.")
+            progress(Progress("Measuring the patients", done / len(readers), patient))
+        for one in read():
+            if one.hu.size:
+                volumes[one.structure].append(one.hu.size * one.voxel_cc)
+                levels = np.clip(np.round(one.hu), _HU[0], _HU[-1]).astype(np.int64) - _HU[0]
+                histograms[one.structure] += np.bincount(levels, minlength=len(_HU))
     return {
-        "patients": measured,
+        "patients": len(readers),
         "structures": {
             name: {
                 "patients": len(found),
@@ -60,6 +67,38 @@ def measure(folder: str | Path, progress: ProgressCallback | None = None) -> dic
             if found
         },
     }
+
+
+def _readers(folder: Path, names: Mapping[str, str] | None) -> dict[str, Callable[[], Iterator[Inside]]]:
+    """By patient, what reads its structures."""
+    try:
+        patients = find_patients(folder)
+    except InputError:  # no download: a site's own cases
+        cases = find_cases(folder, names).cases
+        scans = find_scans(folder, cases)
+        return {name: partial(_of_case, case, scans[name]) for name, case in cases.items()}
+    usable = {name: one for name, one in patients.items() if one.best_masks and one.non_contrast}
+    if not usable:
+        raise InputError(f"No patient under {folder} has both a non-contrast image and masks of structures.")
+    return {name: partial(_of_patient, patient) for name, patient in usable.items()}
+
+
+def _of_patient(patient: Patient) -> Iterator[Inside]:
+    patient.refuse_twice()
+    assert patient.non_contrast
+    image = read_image(patient.non_contrast)
+    for name, mask in MasksOnDisk(patient.best_masks, image).items():
+        yield Inside(name, image.array[mask], image.geometry.voxel_volume_cc)
+
+
+def _of_case(case: Case, scan: Path) -> Iterator[Inside]:
+    contours = read_case(case, (scan,) if scan.is_dir() else ())
+    image = read_scan(scan, contours.geometry, contours.shape, contours.provenance.input_series_uids)
+    if not same_grid(image.geometry, image.shape, contours.geometry, contours.shape):
+        raise InputError(f"Case {case.name}: the CT {scan} and the contours do not lie on one grid.")
+    for name in contours.names:
+        mask, box = contours.mask_in_box(name)
+        yield Inside(name, image.array[box][mask], image.geometry.voxel_volume_cc)
 
 
 def _of_volumes(volumes: np.ndarray) -> dict[str, float]:

@@ -114,7 +114,8 @@ def _columns(
     sources = [next(one for one in found.sources if one.case == case) for found in comparisons.values()]
     known = sources[0].reference
     reference = read_case(known, tuple(folder for source in sources for folder in source.folders))
-    scan = read_scan(scans[case], reference.geometry, reference.shape) if scans else None
+    drawn_on = reference.provenance.input_series_uids
+    scan = read_scan(scans[case], reference.geometry, reference.shape, drawn_on) if scans else None
     if known.kind == "stack":  # it has no place of its own: that of a method, or of the CT
         placed = [one for one in sources if one.prediction and one.prediction.kind != "stack"][:1]
         geometries = [read_case(one.prediction, one.folders).geometry for one in placed if one.prediction]

@@ -50,13 +50,15 @@ def _inside(folder: Path) -> Path:
     return next((file for file in files if file.is_file()), folder)
 
 
-def read_scan(path: Path, geometry: Geometry, shape: tuple[int, int, int]) -> Image:
+def read_scan(path: Path, geometry: Geometry, shape: tuple[int, int, int], uids: Iterable[str] = ()) -> Image:
     """Read a CT; of the series in a DICOM folder the first on this grid (shape z, y, x), else the first.
 
+    uids: of the series on which contours were drawn; of several on the grid the first of these is taken.
     Raises InputError when it cannot be read.
     """
     if path.is_file():
         return read_image(path)
     series = read_series_folder(path)
     fitting = [one for one in series if same_grid(one.geometry, one.shape, geometry, shape)]
-    return (fitting or series)[0].image()
+    named = [one for uid in uids for one in fitting if one.series_uid == uid]
+    return (named or fitting or series)[0].image()
