@@ -19,7 +19,7 @@ from test_engine_against_nnunetv2 import PEER_PYTHON
 from segrap import anatomy
 from segrap.dataset.check import Report, check_download
 from segrap.dataset.convert import convert, dataset_json, folds
-from segrap.dataset.patients import find_patients
+from segrap.dataset.patients import MasksOnDisk, find_patients
 from segrap.dataset.statistics import measure, read_volume_ranges, write_statistics
 from segrap.errors import InputError
 from segrap.geometry import Geometry, same_grid
@@ -264,6 +264,14 @@ def test_all_arrays_are_converted_to_the_same_axes(download: Path, clean_downloa
         one, other = (read_image(folder / f"{part}.nii.gz") for folder in (turned, straight))
         assert np.array_equal(one.array, other.array)
         assert same_grid(one.geometry, one.shape, other.geometry, other.shape)
+
+
+def test_that_a_mask_is_there_is_known_without_reading_it() -> None:
+    like = Image(np.zeros((2, 2, 2), dtype=np.int16), Geometry((1.0, 1.0, 1.0)))
+    masks = MasksOnDisk({"Brain": Path("not", "there.nii.gz")}, like)
+    assert "Brain" in masks and "Chiasm" not in masks
+    with pytest.raises(InputError):
+        masks["Brain"]
 
 
 def test_corrected_organs_come_before_the_first_ones(download: Path, tmp_path: Path) -> None:

@@ -227,8 +227,9 @@ def subclasses_from_masks(
         raise ValueError("no masks")
     code = np.zeros(masks[names[0]].shape, dtype=np.uint64)
     for bit, name in enumerate(names):
-        code |= np.asarray(masks[name], dtype=bool).astype(np.uint64) << np.uint64(bit)
-    found, inverse, counts = np.unique(code, return_inverse=True, return_counts=True)
+        code[np.asarray(masks[name], dtype=bool)] |= np.uint64(1 << bit)
+    inside = np.flatnonzero(code)  # a few per cent of a scan
+    found, inverse, counts = np.unique(code.ravel()[inside], return_inverse=True, return_counts=True)
     subclass_of = np.zeros(len(found), dtype=np.uint8)
     unmodelled: dict[str, int] = {}
     for position, (bits, count) in enumerate(zip(found.tolist(), counts.tolist(), strict=True)):
@@ -236,7 +237,9 @@ def subclasses_from_masks(
         subclass_of[position], exact = _nearest_subclass(present, frozenset(names))
         if not exact:
             unmodelled[" + ".join(name for name in NAMES if name in present)] = count
-    return subclass_of[inverse].reshape(code.shape), unmodelled
+    subclasses = np.zeros(code.shape, dtype=np.uint8)
+    subclasses.ravel()[inside] = subclass_of[inverse]
+    return subclasses, unmodelled
 
 
 @cache

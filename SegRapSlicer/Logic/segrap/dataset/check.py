@@ -167,7 +167,7 @@ def _check_masks(
         if not same_grid(mask.geometry, mask.shape, image.geometry, image.shape):
             yield "fault", f"{path.name}{released} does not lie on the grid of the image."
             continue
-        values = np.unique(mask.array)
+        values = _values(mask.array)
         if values[-1] == 0:
             empty.append(name)
         elif not np.array_equal(values, [0, 1]):
@@ -206,7 +206,7 @@ def _labels(path: Path, image: Image, highest: int) -> Generator[tuple[Severity,
     if not same_grid(labels.geometry, labels.shape, image.geometry, image.shape):
         yield "fault", f"{where} does not lie on the grid of the image."
         return None
-    found = np.unique(labels.array)
+    found = _values(labels.array)
     if found[0] < 0 or found[-1] > highest or not np.array_equal(found, np.round(found)):
         held = f"{found[0]:g} to {found[-1]:g}"
         lymph_nodes = " (SegRap2025's lymph node levels are not known here)" if highest == 2 and found[-1] <= 6 else ""
@@ -215,6 +215,12 @@ def _labels(path: Path, image: Image, highest: int) -> Generator[tuple[Severity,
     if (kind := _stored_type(path)) != "uint8":
         yield "trap", f"{where} is stored as {kind}, which nnU-Net stumbles over."
     return labels.array
+
+
+def _values(array: np.ndarray) -> np.ndarray:
+    """The values in an array, sorted: `np.unique`, in a tenth of its time where nearly all is 0."""
+    inside = array[array != 0]
+    return np.unique(inside) if inside.size == array.size else np.union1d(inside, [0])
 
 
 def _read(path: Path) -> Generator[tuple[Severity, str], None, Image | None]:

@@ -145,9 +145,9 @@ def _label_volume(path: Path | None, image: Image, highest: int) -> np.ndarray |
     if path is None:
         return None
     labels = read_on_grid(path, image).array
-    found = np.unique(labels)
-    if found[0] < 0 or found[-1] > highest:
-        raise InputError(f"{path.parent.name}/{path.name} holds values up to {found[-1]:g}; {highest} is the highest.")
+    if labels.min() < 0 or labels.max() > highest:
+        most = f"{labels.max():g}"
+        raise InputError(f"{path.parent.name}/{path.name} holds values up to {most}; {highest} is the highest.")
     return labels.astype(np.uint8)
 
 

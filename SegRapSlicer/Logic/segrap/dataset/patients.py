@@ -149,6 +149,9 @@ class MasksOnDisk(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         return read_on_grid(self._files[name], self._like).array > 0
 
+    def __contains__(self, name: object) -> bool:  # without reading it, as Mapping would
+        return name in self._files
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
