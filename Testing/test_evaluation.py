@@ -34,6 +34,8 @@ from segrap.evaluation.comparison import compare
 from segrap.geometry import Geometry
 from segrap.image import AxisOrder, Image, write_image
 from segrap.rtstruct.write import write_rtstruct
+from segrap.training.phantom import Phantom
+from segrap.training.phantom.files import write_dicom_patient, write_nifti_pair
 
 
 @pytest.fixture
@@ -86,6 +88,14 @@ def test_contours_under_a_sites_own_names_are_scored_in_dicom_of_both_kinds(tmp_
     done = run_segrap("evaluate", *sides, "--names", names, "--output", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["methods"]["mine"]["means"]["Larynx"]["dsc"] == 0.75
+
+
+def test_a_made_up_patient_in_dicom_carries_its_true_contours(tmp_path: Path):
+    case = Phantom(3).render(spacing_mm=(8.0, 8.0, 8.0))
+    write_dicom_patient(case, tmp_path / "dicom", 3)
+    write_nifti_pair(case, tmp_path / "nifti", 3)
+    scores = [one.scores.dsc for one in compare(tmp_path / "nifti", tmp_path / "dicom").results]
+    assert len(scores) > 30 and set(scores) == {1.0}
 
 
 def test_an_rtstruct_without_its_ct_is_refused(tmp_path: Path, reference: Path):

@@ -24,13 +24,13 @@ def dataset() -> None:
 @click.option("--seed", default=1, show_default=True)
 @click.option("--format", "kind", type=click.Choice(["dicom", "nifti"]), default="dicom", show_default=True)
 def phantom(output: Path, seed: int, kind: str) -> None:
-    """Make up a patient: a non-contrast and a contrast CT with their true contours."""
+    """Make up a patient: a non-contrast and a contrast CT with their true contours (RTSTRUCT, or masks)."""
     from segrap.training.phantom import Phantom
-    from segrap.training.phantom.files import write_dicom_pair, write_nifti_pair
+    from segrap.training.phantom.files import write_dicom_patient, write_nifti_pair
     from segrap.writing import replacing_folder
 
     with replacing_folder(output) as folder:
-        (write_dicom_pair if kind == "dicom" else write_nifti_pair)(Phantom(seed).render(), folder, seed)
+        (write_dicom_patient if kind == "dicom" else write_nifti_pair)(Phantom(seed).render(), folder, seed)
     print(output)
 
 

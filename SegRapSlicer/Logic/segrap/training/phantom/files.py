@@ -68,6 +68,19 @@ def write_dicom_pair(case: PhantomCase, folder: str | Path, seed: int) -> tuple[
     return written[0], written[1]
 
 
+def write_dicom_patient(case: PhantomCase, folder: str | Path, seed: int) -> None:
+    """Write the two scans as `write_dicom_pair` does, and the true contours as RTSTRUCT.dcm on the non-contrast one.
+
+    Raises OutputError.
+    """
+    from segrap.ct.dicom_series import read_series_folder
+    from segrap.rtstruct.write import write_rtstruct
+
+    plain, _ = write_dicom_pair(case, folder, seed)
+    (series,) = read_series_folder(plain)
+    write_rtstruct(truth(case, seed), series, Path(folder) / "RTSTRUCT.dcm")
+
+
 def _write_series(
     image: Image, folder: Path, seed: int, number: int, description: str, time: str, agent: str | None
 ) -> None:
