@@ -6,6 +6,7 @@ import csv
 import hashlib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,19 @@ def test_a_score_outside_the_fences_of_the_own_cases_stands_out():
     judged = judge(method({"Chiasm": [0.80, 0.81, 0.82, 0.83, 0.84, 0.60]}))  # far above two deviations: 41.7
     assert [one.result.case for one in judged if one.reasons] == ["case 5"]
     assert [reason.split(" unlike")[0] for reason in judged[0].reasons] == ["DSC", "HD95"]
+
+
+def test_a_part_far_away_stands_out_though_the_overlap_is_good():
+    near, far = method({"Larynx": [0.92, 0.92]}).results
+    far = replace(far, scores=replace(far.scores, hd95_mm=287.9))
+    judged = judge(replace(method({"Larynx": [0.92, 0.92]}), results=(near, far)))
+    assert [one.reasons for one in judged] == [("HD95 above 10 mm: a part lies far off.",), ()]
+
+
+def test_where_nothing_stands_out_there_is_nothing_to_look_at_first(tmp_path: Path, reference: Path):
+    page, _ = commission(reference, reference, tmp_path / "out")
+    assert "1 case, 4 contours compared; 0 stand out." in page
+    assert "Look at these first" not in page
 
 
 def test_four_cases_are_too_few_for_fences():

@@ -32,6 +32,9 @@ _FEWEST_CASES = 5
 # How far below the best team's mean a score is worth a look.
 _DEVIATIONS = 2.0
 
+# A part of a contour that far from the other is worth a look whatever the overlap says: an island, or an end elsewhere.
+_FAR_MM = 10.0
+
 
 class Judged(NamedTuple):
     """A result, why it stands out (nothing: it does not), and by how much: larger is worse."""
@@ -45,8 +48,8 @@ def judge(comparison: Comparison) -> tuple[Judged, ...]:
     """All results, those that stand out first, the worst of them at the top; the others in their order.
 
     A result stands out when one of the contours is missing or empty alone, when its DSC lies more than two standard
-    deviations below the mean of the challenge's best team, or when its DSC or HD95 lies outside Tukey's fences (1.5
-    interquartile ranges beyond the quartiles) of at least five own cases.
+    deviations below the mean of the challenge's best team, when its HD95 is above 10 mm, or when its DSC or HD95 lies
+    outside Tukey's fences (1.5 interquartile ranges beyond the quartiles) of at least five own cases.
     """
     judged = []
     for name in comparison.structures:
@@ -56,6 +59,8 @@ def judge(comparison: Comparison) -> tuple[Judged, ...]:
         highest_hd95 = hd95.upper_quartile + _FENCE * (hd95.upper_quartile - hd95.lower_quartile)
         for result in results:
             reasons = list(_reasons(result))
+            if result.scores.hd95_mm > _FAR_MM:
+                reasons.append(f"HD95 above {_FAR_MM:g} mm: a part lies far off.")
             if dsc.n >= _FEWEST_CASES and result.scores.dsc < lowest_dsc:
                 reasons.append(f"DSC unlike your other cases (below {100 * lowest_dsc:.1f} %).")
             if hd95.n >= _FEWEST_CASES and result.scores.hd95_mm > highest_hd95:
@@ -124,15 +129,15 @@ def write_commissioning(comparison: Comparison, folder: Path) -> None:
 
 def _report(comparison: Comparison, judged: Iterable[Judged]) -> Summary:
     outliers = [one for one in judged if one.reasons]
+    cases = len(comparison.cases)
     opening = (
-        f"{len(comparison.cases)} cases, {len(comparison.results)} contours compared; {len(outliers)} stand out. "
+        f"{cases} case{'s' * (cases != 1)}, {len(comparison.results)} contours compared; {len(outliers)} stand out. "
         f"NSD tolerances: {comparison.tolerances}.",
         *_makers(comparison.sources),
     )
+    header = ("case", "structure", "why", "DSC", "NSD", "HD95 mm")
     tables = (
-        Table(
-            "Look at these first", ("case", "structure", "why", "DSC", "NSD", "HD95 mm"), tuple(map(_row, outliers)), 3
-        ),
+        *([Table("Look at these first", header, tuple(map(_row, outliers)), 3)] if outliers else []),
         scores_table(comparison),
         Table("Files (SHA-256)", ("case", "prediction", "reference"), tuple(map(_hashes, comparison.sources)), 3),
         Table("Versions", ("software", "version"), tuple(_versions()), 2),
