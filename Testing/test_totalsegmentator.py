@@ -134,7 +134,9 @@ def test_an_address_is_downloaded_checked_and_says_what_its_labels_are(tmp_path:
     assert model.labels.structures["hard_palate"] == ()
     assert model.data_resampling.separate_z is False
     assert (model.configuration_name, model.spacing_mm) == ("3d_fullres_high", (5.0, 5.0, 5.0))
-    assert "The lens is added to the eye" in (model.folder / "MODEL_CARD.md").read_text()
+    card = (model.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "The lens is added to the eye" in card
+    assert f"Installed from {name}.zip, SHA-256 {checksum}." in card
 
 
 def test_a_task_is_installed_by_its_name(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,12 +147,12 @@ def install(
     try:
         library.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".installing-", dir=library) as scratch:
-            folder, folder_name = _fetch(source, sha256, Path(scratch), progress)
+            folder, folder_name, origin = _fetch(source, sha256, Path(scratch), progress)
             if weights is None:
                 weights = totalsegmentator.recognise(folder, Path(source).resolve())
                 _agree(weights, accept)
             if weights:
-                totalsegmentator.prepare(folder, weights)
+                totalsegmentator.prepare(folder, weights, origin)
             model = read_model(folder)
             if not agree(model):
                 raise UsageError(f"{model.name} was not installed: its licence was not accepted.")
@@ -199,8 +199,9 @@ def check_new_name(name: str) -> str:
 
 def _fetch(
     source: str | Path, sha256: str | None, scratch: Path, progress: ProgressCallback | None
-) -> tuple[Path, str]:
-    """Bring a model folder from anywhere into `scratch`; return it and what it was called where it came from."""
+) -> tuple[Path, str, str]:
+    """Bring a model folder from anywhere into `scratch`; return it, what it was called where it came from, and a
+    sentence on that: the archive and its SHA-256, by which the same file is known again."""
     if re.match(r"https?://", str(source)):
         name = PurePosixPath(str(source).split("?")[0].split("#")[0]).name or "model"
         fetched = download(str(source), user_folder(), f".{name}", sha256, progress)
@@ -211,12 +212,13 @@ def _fetch(
             if sha256:
                 raise UsageError("A checksum can be given for a file or an address, not for a folder.")
             if nnunet_v1.holds_v1_model(archive):
-                return nnunet_v1.convert(archive, scratch / "model"), archive.resolve().name
-            return _copy(archive, scratch / "model"), archive.resolve().name
+                return nnunet_v1.convert(archive, scratch / "model"), archive.resolve().name, ""
+            return _copy(archive, scratch / "model"), archive.resolve().name, ""
         if not archive.is_file():
             raise UsageError(f"There is no model folder or archive {source}.")
         if sha256:
             _check_sum(archive, sha256)
+    origin = f"Installed from {archive.name}, SHA-256 {_digest(archive)}."
     unpacked = scratch / "unpacked"
     _unpack(archive, unpacked)
     found = {path.parent for path in unpacked.glob("**/plans.json")}
@@ -225,7 +227,9 @@ def _fetch(
         raise ModelError(f"{archive.name} holds {len(found)} model folders (with a plans.json); one is needed.")
     (folder,) = found
     name = re.sub(r"\.(zip|tar|tgz|gz|bz2|xz)", "", archive.name) if folder == unpacked else folder.name
-    return nnunet_v1.convert(folder, scratch / "model") if nnunet_v1.holds_v1_model(folder) else folder, name
+    if nnunet_v1.holds_v1_model(folder):
+        folder = nnunet_v1.convert(folder, scratch / "model")
+    return folder, name, origin
 
 
 def _copy(folder: Path, target: Path) -> Path:
@@ -240,10 +244,14 @@ def _copy(folder: Path, target: Path) -> Path:
 
 
 def _check_sum(archive: Path, sha256: str) -> None:
-    with archive.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = _digest(archive)
     if found != sha256.lower().removeprefix("sha256:"):
         raise ModelError(f"{archive.name} has the SHA-256 {found}, not {sha256}: it is damaged or not the right file.")
+
+
+def _digest(archive: Path) -> str:
+    with archive.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unpack(archive: Path, target: Path) -> None:

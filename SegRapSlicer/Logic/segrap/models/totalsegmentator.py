@@ -78,8 +78,10 @@ def recognise(*places: object) -> Weights | None:
     return next((one for one in known_weights() if one.dataset in named), None)
 
 
-def prepare(folder: Path, weights: Weights) -> None:
+def prepare(folder: Path, weights: Weights, origin: str = "") -> None:
     """Write into a model folder what its labels mean, its licence and its card, and how its images are resampled.
+
+    origin: a sentence for the card on the file that it came from.
 
     Raises ModelError when its labels are not those of the table.
     """
@@ -120,6 +122,7 @@ def prepare(folder: Path, weights: Weights) -> None:
         f"# {facts['name']}",
         "",
         weights.terms.replace("\n", "\n\n"),
+        *(["", origin] if origin else []),
         "",
         "| its class | structures here |",
         "|---|---|",
