@@ -31,6 +31,7 @@ from segrap.contours import Contours, Provenance
 from segrap.dicom_seg import write_dicom_seg
 from segrap.errors import InputError
 from segrap.evaluation.comparison import compare
+from segrap.evaluation.evaluate import evaluate
 from segrap.geometry import Geometry
 from segrap.image import AxisOrder, Image, write_image
 from segrap.rtstruct.write import write_rtstruct
@@ -88,6 +89,19 @@ def test_contours_under_a_sites_own_names_are_scored_in_dicom_of_both_kinds(tmp_
     done = run_segrap("evaluate", *sides, "--names", names, "--output", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["methods"]["mine"]["means"]["Larynx"]["dsc"] == 0.75
+
+
+def test_dicom_contours_far_from_their_ct_are_read_with_the_ct_that_is_given(tmp_path: Path):
+    case = Phantom(3).render(spacing_mm=(8.0, 8.0, 8.0))
+    write_dicom_patient(case, tmp_path / "scans" / "p3", 3)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "scans" / "p3" / "RTSTRUCT.dcm").rename(tmp_path / "mine" / "RTSTRUCT.dcm")
+    write_nifti_pair(case, tmp_path / "reference" / "p3", 3)
+    sides = ([tmp_path / "mine"], tmp_path / "reference" / "p3", tmp_path / "out")
+    with pytest.raises(InputError, match="needs the CT"):
+        evaluate(*sides)
+    comparisons, _ = evaluate(*sides, ct=tmp_path / "scans")
+    assert {one.scores.dsc for one in comparisons["mine"].results if one.state == "scored"} == {1.0}
 
 
 def test_a_made_up_patient_in_dicom_carries_its_true_contours(tmp_path: Path):

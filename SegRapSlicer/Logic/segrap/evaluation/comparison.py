@@ -39,17 +39,22 @@ class Result:
 
 
 class Source(NamedTuple):
-    """Where the contours of a case come from: on disk, and who made the prediction (None: there is no prediction)."""
+    """Where the contours of a case come from: on disk, and who made the prediction (None: there is no prediction).
+
+    ct: a DICOM folder with the CT, where it was given.
+    """
 
     case: str
     reference: Case
     prediction: Case | None
     made_by: Provenance | None
+    ct: Path | None = None
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where the files of both lie; the CT of DICOM contours may lie in either."""
-        return tuple(case.folder for case in (self.prediction, self.reference) if case)
+        """Where the CT of DICOM contours may lie: the folders of both, and the one that was given."""
+        beside = [case.folder for case in (self.prediction, self.reference) if case]
+        return (*beside, *([self.ct] if self.ct else []))
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,13 @@ def compare(
     tolerances: ToleranceProfile = "published",
     progress: ProgressCallback = lambda _: None,
     names: Mapping[str, str] | None = None,
+    scans: Mapping[str, Path] | None = None,
 ) -> Comparison:
     """Score the contours at `prediction` against those at `reference`: each one case, or a folder of cases.
 
     Two single cases are compared whatever they are called; cases of folders are paired by name. The structures of a
-    case are those of its reference. names: what a site calls its structures in DICOM, see `segrap.naming`.
+    case are those of its reference. names: what a site calls its structures in DICOM, see `segrap.naming`. scans:
+    the CT of every case of the reference, for DICOM contours that lie apart from it.
 
     Raises InputError when nothing can be paired, a file cannot be read, or the grids of a case differ.
     """
@@ -116,14 +123,15 @@ def compare(
     remarks: dict[str, list[str]] = {}  # in order, and the cases that each is about
     for number, (name, (case, truth)) in enumerate(pairs.items()):
         progress(Progress("Scoring", number / len(pairs), name))
-        folders = tuple(one.folder for one in (case, truth) if one)
-        expected = read_case(truth, folders)
+        ct = (scans or {}).get(name)
+        source = Source(name, truth, case, None, ct if ct and ct.is_dir() else None)
+        expected = read_case(truth, source.folders)
         if case is None:
             results += _not_handed_in(name, expected, tolerance_mm)
-            sources.append(Source(name, truth, None, None))
+            sources.append(source)
             continue
-        found = read_case(case, folders)
-        sources.append(Source(name, truth, case, found.provenance))
+        found = read_case(case, source.folders)
+        sources.append(source._replace(made_by=found.provenance))
         if case.kind != truth.kind and "stack" in (case.kind, truth.kind):
             remarks[_STACK_REMARK] = []
         for side, one, contours in (("prediction", case, found), ("reference", truth, expected)):

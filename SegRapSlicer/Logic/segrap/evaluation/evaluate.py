@@ -55,7 +55,7 @@ def evaluate(
     comparisons = {}
     for number, (method, path) in enumerate(paths.items()):
         part = _part_of(progress, number, len(paths), method)
-        comparisons[method] = compare(path, reference, tolerances, part, names)
+        comparisons[method] = compare(path, reference, tolerances, part, names, scans)
     ranks = rank(comparisons) if len(comparisons) > 1 else ()
     with replacing_folder(output) as folder:
         pictures = () if commission else _write_pictures(comparisons, scans, folder, progress)
