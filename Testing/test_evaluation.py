@@ -91,6 +91,17 @@ def test_contours_under_a_sites_own_names_are_scored_in_dicom_of_both_kinds(tmp_
     assert json.loads(done.stdout)["methods"]["mine"]["means"]["Larynx"]["dsc"] == 0.75
 
 
+def test_two_structure_sets_of_one_patient_are_not_chosen_between(tmp_path: Path, reference: Path):
+    series = small_series(tmp_path / "clinic" / "ct")
+    mask = np.zeros(series.shape, dtype=bool)
+    mask[2:6, 8:20, 10:25] = True
+    for name in ("first.dcm", "second.dcm"):
+        write_rtstruct(Contours.from_masks({"Larynx": mask}, series.geometry, Provenance()), series,
+                       tmp_path / "clinic" / name)  # fmt: skip
+    with pytest.raises(InputError, match="holds 2 files of the kind RTSTRUCT. Leave the one that is meant"):
+        compare(reference, tmp_path / "clinic")
+
+
 def test_dicom_contours_far_from_their_ct_are_read_with_the_ct_that_is_given(tmp_path: Path):
     case = Phantom(3).render(spacing_mm=(8.0, 8.0, 8.0))
     write_dicom_patient(case, tmp_path / "scans" / "p3", 3)
