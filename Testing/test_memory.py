@@ -265,7 +265,7 @@ def test_a_run_goes_on_in_less_memory_when_it_runs_out_on_the_way(
 ) -> None:
     """The ceiling comes down, for real, before the fortieth tile, and lower each time until a tile no longer fits."""
     settings = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # else malloc keeps what is freed, and the ceiling is not felt
-    for megabytes in range(30, 9, -3):
+    for megabytes in range(21, 9, -3):
         layers = tmp_path / f"{megabytes}.npy"
         answer = in_a_process(LIMITED, model.folder, wide_scan, layers, "tile 40 ", megabytes, **settings)
         assert not answer["error"], answer
