@@ -26,8 +26,9 @@ def main() -> None:
     model = read_model(folder, folds)
     example = torch.zeros((1, len(model.channels), *model.patch_size))
     for fold, network in zip(model.folds, model.load_networks(), strict=True):
-        # In bfloat16 OpenVINO keeps a network's last layers in float32, and a joined one draws more layers into that.
-        network.decoder = JoinedDecoder(network.decoder, last=precision == "float32")
+        # In bfloat16 OpenVINO keeps a network's last layers in float32, and a joined one would draw others into that.
+        follows = len(network.decoder.stages[-1].convs) > 1
+        network.decoder = JoinedDecoder(network.decoder, last=follows or precision == "float32")
         module = MapsOf(network, cast(Maps, maps)).eval()
         converted = openvino.convert_model(module, example_input=example, input=[tuple(example.shape)])
         openvino.save_model(converted, Path(output) / f"{fold}.xml", compress_to_fp16=False)
