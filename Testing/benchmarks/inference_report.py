@@ -67,11 +67,11 @@ def _section(race: Race) -> str:
 
 def _table(race: Race, runs: Mapping[str, list[Run]], contestants: list[Contestant]) -> list[str]:
     comparison = _Comparison(race)
-    reference = _reference_s(runs)
+    reference = {key: _reference_s(runs, key) for key in ("cpu_s", "wall_s")}
     head = (
         "",
         "processor s (range)",
-        "times faster",
+        "times faster, processor / clock",
         "wall s (range)",
         "with imports, processor s",
         "peak GB",
@@ -88,11 +88,11 @@ def _table(race: Race, runs: Mapping[str, list[Run]], contestants: list[Contesta
         if "failure" in found[0]:
             rows.append(f"| {contestant.title} | {found[0]['failure']} |" + " |" * (len(head) - 2))
             continue
-        processor = median(one["cpu_s"] for one in found)
+        faster = [s / median(one[key] for one in found) for key, s in reference.items() if s]
         cells = [
             contestant.title + (f" ({found[-1]['engine']})" if found[-1].get("engine") else ""),
             _spread(found, "cpu_s"),
-            f"{reference / processor:.1f}" if reference else "",
+            " / ".join(f"{times:.1f}" for times in faster),
             _spread(found, "wall_s"),
             f"{median(one['process_cpu_s'] for one in found):.1f}",
             f"{max(max(one['tree_gb'], one['largest_process_gb']) for one in found):.2f}",
@@ -103,12 +103,12 @@ def _table(race: Race, runs: Mapping[str, list[Run]], contestants: list[Contesta
     return rows
 
 
-def _reference_s(runs: Mapping[str, list[Run]]) -> float | None:
-    """Processor seconds of nnunetv2's defaults, measured whole or as the sum of its parts."""
-    whole = [one["cpu_s"] for one in runs.get("nnunetv2", []) if "cpu_s" in one]
+def _reference_s(runs: Mapping[str, list[Run]], key: str) -> float | None:
+    """Seconds of nnunetv2's defaults, measured whole; those of the processor also as the sum of its parts."""
+    whole = [one[key] for one in runs.get("nnunetv2", []) if key in one]
     if whole:
         return median(whole)
-    return sum(_parts(runs).values()) or None
+    return (sum(_parts(runs).values()) or None) if key == "cpu_s" else None
 
 
 def _parts(runs: Mapping[str, list[Run]]) -> dict[str, float]:
