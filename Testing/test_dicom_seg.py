@@ -17,8 +17,8 @@ from segrap import anatomy
 from segrap.contours import Contours
 from segrap.ct.dicom_series import CTSeries, read_series_folder
 from segrap.ct.pair import load_pair
-from segrap.dicom_seg import write_dicom_seg
-from segrap.dicom_seg_reading import read_dicom_seg, segmented_on
+from segrap.dicom_seg.read import read_dicom_seg, segmented_on
+from segrap.dicom_seg.write import write_dicom_seg
 from segrap.errors import Cancelled, InputError, OutputError
 from segrap.geometry import Geometry
 from segrap.progress import Progress

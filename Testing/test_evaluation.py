@@ -28,7 +28,7 @@ from rtstruct_cases import small_series
 from segrap.contour_files.formats import read_nifti_folder
 from segrap.contour_files.seg_nrrd import write_seg_nrrd
 from segrap.contours import Contours, Provenance
-from segrap.dicom_seg import write_dicom_seg
+from segrap.dicom_seg.write import write_dicom_seg
 from segrap.errors import InputError
 from segrap.evaluation.comparison import compare
 from segrap.evaluation.evaluate import evaluate

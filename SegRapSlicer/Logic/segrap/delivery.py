@@ -77,7 +77,7 @@ def deliver(
 
             report = write_rtstruct(contours, series, path, chosen, names, progress)
             return Delivery(path, report.written, report.empty, report.warnings)
-        from segrap.dicom_seg import write_dicom_seg
+        from segrap.dicom_seg.write import write_dicom_seg
 
         written, empty = write_dicom_seg(contours, series, path, chosen, names, progress)
         return Delivery(path, written, empty)

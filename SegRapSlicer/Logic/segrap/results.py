@@ -29,7 +29,7 @@ def write_results(
     """
     from segrap.contour_files.formats import write_challenge_mha, write_nifti_folder, write_structures_csv
     from segrap.contour_files.seg_nrrd import write_seg_nrrd
-    from segrap.dicom_seg import write_dicom_seg
+    from segrap.dicom_seg.write import write_dicom_seg
     from segrap.evaluation.report import write_report
     from segrap.quality import check
     from segrap.rtstruct.write import write_rtstruct

@@ -19,8 +19,8 @@ from segrap.contour_files.formats import CHALLENGE_FILES, read_challenge_mha, re
 from segrap.contour_files.seg_nrrd import read_seg_nrrd
 from segrap.contours import Contours, Provenance
 from segrap.ct.dicom_series import is_dicom, read_series_folder
-from segrap.dicom_seg import SEGMENTATION_STORAGE
-from segrap.dicom_seg_reading import read_dicom_seg, segmented_on
+from segrap.dicom_seg.read import read_dicom_seg, segmented_on
+from segrap.dicom_seg.write import SEGMENTATION_STORAGE
 from segrap.errors import InputError, ModelError
 from segrap.image import AxisOrder, Image, read_image
 from segrap.midline import split_sides

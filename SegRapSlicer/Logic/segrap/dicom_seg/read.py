@@ -17,7 +17,7 @@ from segrap import anatomy
 from segrap.contours import Contours
 from segrap.ct.dicom_pixels import DAMAGE
 from segrap.ct.dicom_series import ORIENTATION_TOLERANCE, CTSeries
-from segrap.dicom_seg import SEGMENTATION_STORAGE
+from segrap.dicom_seg.write import SEGMENTATION_STORAGE
 from segrap.errors import InputError
 from segrap.rtstruct.planes import PLANE_TOLERANCE_MM
 from segrap.rtstruct.read import ORIGINS, known_structure, referred_to, stated_provenance

@@ -1,0 +1,1 @@
+"""Contours as DICOM Segmentation objects: writing and reading."""
