@@ -36,10 +36,10 @@ from SegRapSlicerLib.model_library import ModelLibrary
 from SegRapSlicerLib.panel import load_panel
 from SegRapSlicerLib.requirements_row import RequirementsRow
 from SegRapSlicerLib.review_table import ReviewTable
+from SegRapSlicerLib.run_display import RunDisplay
 from SegRapSlicerLib.sample_data import register_sample_data
 from SegRapSlicerLib.self_test import SegRapSlicerTest
 from SegRapSlicerLib.structures_list import StructuresList
-from SegRapSlicerLib.time_left import TimeLeft
 
 from segrap import anatomy
 from segrap.background import BackgroundContouring, Outcome, Scan
@@ -60,7 +60,7 @@ class SegRapSlicer(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("SegRapSlicer")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["DICOM", "SampleData", "Segmentations"]
         self.parent.contributors = ["SegRapSlicer maintainers"]
         self.parent.helpText = _(
             "Contours organs at risk and gross tumour volumes for radiotherapy of nasopharyngeal cancer from a "
@@ -101,7 +101,6 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._guiTag = None
         self._card = None
         self._timer = qt.QTimer()
-        self._timeLeft = TimeLeft()
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -116,6 +115,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
+        self._run = RunDisplay(self.ui)
         self._inputs = Inputs(self.ui, self.show)
         self._models = ModelChoice(self.ui.modelComboBox, self.ui.modelLabel, self.onModelChosen)
         self._packages = RequirementsRow(self.ui, self.resourcePath("requirements.txt"))
@@ -235,8 +235,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onAutoContourOrCancel(self):
         if self.logic.running:
-            self.ui.autoContourButton.enabled = False
-            self.ui.statusLabel.text = _("Cancelling...")
+            self._run.cancelling()
             self.logic.cancel()
             return
         node = self._parameterNode
@@ -254,11 +253,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.showIdle(str(error))
             slicer.util.errorDisplay(str(error))
             return
-        self.ui.autoContourButton.text = _("Cancel")
-        self._timeLeft = TimeLeft()
-        self.ui.progressBar.value = 0
-        self.ui.progressBar.visible = True
-        self.ui.statusLabel.text = _("Starting the background process")
+        self._run.begin()
         self.show()
         self._timer.start()
 
@@ -278,23 +273,12 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 # Also when the user is in another module by now and the panel follows no parameter node.
                 self.logic.getParameterNode().segmentation = segmentation
                 self.showIdle(" ".join([_("Done. Review every contour before it is used."), *self.logic.remarks]))
-            elif self.logic.progress:
-                progress = self.logic.progress
-                self.ui.progressBar.value = round(100 * progress.fraction)
-                details = f": {progress.message}" if progress.message else ""
-                left = self._timeLeft.words(time.monotonic(), progress.fraction)
-                self.ui.statusLabel.text = f"{progress.stage}{details}{left and ', ' + left}"
-                device = self.logic.device and _("Computed by {device}.").format(device=self.logic.device)
-                self.ui.deviceLabel.text = f"{device} {self.logic.memory}".strip()
-                self.ui.deviceLabel.visible = bool(self.ui.deviceLabel.text)
+            else:
+                self._run.show(self.logic)
 
     def showIdle(self, message):
         self._timer.stop()
-        self.ui.autoContourButton.text = _("Auto-contour")
-        self.ui.progressBar.visible = False
-        self.ui.deviceLabel.visible = False
-        self.ui.statusLabel.text = message
-        self.ui.logTextEdit.plainText = self.logic.log
+        self._run.end(message, self.logic.log)
         self.show()
 
 

@@ -149,8 +149,7 @@ def panel(models: Path, desktop: Desktop) -> Iterator[Panel]:
     from panel import Panel
 
     yield Panel(desktop)
-    desktop.close_scene()
-    desktop.dialogs.clear()
+    desktop.tidy()
 
 
 @pytest.fixture(scope="session")
@@ -167,6 +166,4 @@ def review(desktop: Desktop, spoilt_patient: tuple[CTSeries, Contours]) -> Itera
     from reviewing import Review
 
     yield Review(desktop, *spoilt_patient)
-    desktop.close_scene()
-    desktop.dialogs.clear()
-    desktop.answer = True
+    desktop.tidy()

@@ -26,8 +26,7 @@ def window(desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     widget.ui.getModelsButton.click()
     yield widget._library
     widget._library.close()
-    desktop.dialogs.clear()
-    desktop.answer = True
+    desktop.tidy()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,18 @@ def test_made_up_patient_comes_from_sample_data_and_fills_the_panel(panel: Panel
     assert panel.button_off_because == ""
 
 
+def test_volume_that_is_no_scan_beside_a_ct_leaves_the_panel_working(panel: Panel, case: PhantomCase) -> None:
+    flat = replace(case.non_contrast, array=case.non_contrast.array[:1])
+    panel.load("Scout", flat)
+    panel.load("CT", case.non_contrast)
+    panel.widget.enter()
+    panel.ui.nonContrastSelector.setCurrentNode(slicer.util.getNode("CT"))
+    panel.choose_model("Single")
+    assert panel.button_off_because == ""
+    panel.ui.nonContrastSelector.setCurrentNode(slicer.util.getNode("Scout"))
+    assert panel.button_off_because == "Scout is not a 3-D scan. Choose a CT volume."
+
+
 def test_same_volume_twice_is_refused_before_the_click(panel: Panel, case: PhantomCase) -> None:
     plain, _ = panel.load_pair(case)
     panel.ui.contrastSelector.setCurrentNode(plain)
@@ -130,5 +143,7 @@ def test_scan_under_a_warping_transform_is_refused_with_advice(panel: Panel, cas
     plain.SetAndObserveTransformNodeID(transform.GetID())
     panel.widget.show()
     assert "warping transform" in panel.button_off_because
+    panel.load("Another CT", case.non_contrast)
+    assert panel.names("nonContrastSelector") == PLAIN and "warping transform" in panel.button_off_because
     with pytest.raises(InputError, match="warping"):
         panel.logic.autoContour(plain, model="Single")

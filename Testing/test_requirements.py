@@ -38,9 +38,7 @@ def panel(desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     box.setProperty("currentIndex", box.findText("Single"))
     widget._packages.show()
     yield widget
-    desktop.close_scene()
-    desktop.dialogs.clear()
-    desktop.answer, desktop.restarts = True, 0
+    desktop.tidy()
     slicer.app.userSettings().clear()
     sys.modules.pop(NAME, None)
     for left in Path(packages.SITE).iterdir():

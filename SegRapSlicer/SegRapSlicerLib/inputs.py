@@ -100,14 +100,14 @@ class Inputs:
 
     def _tell_apart(self, volumes: list[Any]) -> None:
         """Let the vessels say which of two volumes is which, once."""
-        state = tuple(_state(volume) for volume in volumes)
+        try:
+            state = tuple(_state(volume) for volume in volumes)
+        except InputError:
+            return  # what is wrong with a volume is said when it is chosen
         if state in self._looked_at or self._job.running:
             return
         self._looked_at.add(state)
-        try:
-            images = [image_of_volume(volume) for volume in volumes]
-        except InputError:
-            return  # what is wrong with a volume is said when it is chosen
+        images = [image_of_volume(volume) for volume in volumes]
 
         def done(order: tuple[int, int] | None) -> None:
             choices = self._choices

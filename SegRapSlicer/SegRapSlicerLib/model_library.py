@@ -50,7 +50,7 @@ class ModelLibrary:
         ui.browseButton.clicked.connect(self._on_browse)
         ui.installButton.clicked.connect(self._on_install_or_cancel)
         ui.sourceLineEdit.textChanged.connect(self._show_buttons)
-        ui.closeButton.clicked.connect(self.dialog.close)
+        ui.closeButton.clicked.connect(lambda: self.dialog.close())  # PythonQt would hand "checked" to close
         self.dialog.finished.connect(self._on_finished)
 
     def open(self) -> None:

@@ -174,12 +174,15 @@ class Desktop:
     """Slicer for a test: `open` a module, `close_scene`, `screenshot`.
 
     dialogs: the messages that popped up. answer: what the person says to questions. module: the one selected last.
-    restarts: how often the application was told to restart.
+    restarts: how often the application was told to restart. faults: exceptions that nothing caught, which Slicer and Qt
+    only print: `tidy` raises them.
     """
 
     def __init__(self) -> None:
         self.app = Application()
         self.dialogs: list[str] = []
+        self.faults: list[BaseException] = []
+        sys.excepthook = lambda kind, fault, trace: self.faults.append(fault)
         self.answer = True
         self.module = ""
         self.sample_data = SampleDataLogic.sources
@@ -220,6 +223,7 @@ class Desktop:
             "inputs",
             "model_library",
             "requirements_row",
+            "run_display",
         )
         for name in ("slicer.util", "SegRapSlicer", *(f"SegRapSlicerLib.{part}" for part in parts)):
             names.use_properties_as_attributes(name)
@@ -270,6 +274,15 @@ class Desktop:
         """File > Close scene."""
         slicer.mrmlScene.Clear()
         self.app.processEvents()
+
+    def tidy(self) -> None:
+        """Close the scene and forget what the person said; raises what went wrong unseen since the last time."""
+        self.close_scene()
+        self.dialogs.clear()
+        self.answer, self.restarts = True, 0
+        faults, self.faults = self.faults, []
+        if faults:
+            raise faults[0]
 
     def _ask(self, question: str) -> bool:
         self.dialogs.append(question)

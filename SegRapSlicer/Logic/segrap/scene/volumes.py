@@ -29,11 +29,14 @@ def image_of_volume(node: Any) -> Image:
     """
     import slicer
 
-    name = node.GetName()
-    data = node.GetImageData()
-    if data is None or min(data.GetDimensions()) < 2 or data.GetNumberOfScalarComponents() != 1:
-        raise InputError(f"{name} is not a 3-D scan. Choose a CT volume.")
+    if not _is_scan(node):
+        raise InputError(f"{node.GetName()} is not a 3-D scan. Choose a CT volume.")
     return Image(slicer.util.arrayFromVolume(node), geometry_of_volume(node))
+
+
+def _is_scan(node: Any) -> bool:
+    data = node.GetImageData()
+    return data is not None and min(data.GetDimensions()) > 1 and data.GetNumberOfScalarComponents() == 1
 
 
 def add_volume(scene: Any, image: Image, name: str) -> Any:
@@ -83,9 +86,9 @@ def series_uid(node: Any) -> str:
 
 
 def scan_volumes(scene: Any) -> list[Any]:
-    """The volume nodes of a scene that may be CTs: scalar volumes with voxels, no label maps."""
+    """The volume nodes of a scene that may be CTs: scalar volumes in 3-D, no label maps and no scouts."""
     volumes = [scene.GetNthNodeByClass(n, "vtkMRMLScalarVolumeNode") for n in range(_count(scene))]
-    return [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode" and node.GetImageData()]
+    return [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode" and _is_scan(node)]
 
 
 def find_pair(
@@ -115,13 +118,13 @@ def describe_pair(non_contrast: Any | None, contrast: Any | None) -> str:
     """
     if non_contrast is None:
         raise InputError("Choose the non-contrast CT, or load one.")
-    geometry, shape = geometry_of_volume(non_contrast), _shape(non_contrast)
+    geometry, shape = _grid_of_scan(non_contrast)
     found = f"Non-contrast CT of {_size(geometry, shape)}"
     if contrast is None:
         return f"{found}; no contrast CT."
     if contrast is non_contrast:
         raise InputError("Both selectors show the same volume. Choose the non-contrast and the contrast CT.")
-    other, other_shape = geometry_of_volume(contrast), _shape(contrast)
+    other, other_shape = _grid_of_scan(contrast)
     if same_grid(geometry, shape, other, other_shape):
         return f"{found}; the contrast CT is on the same grid."
     low, high = _box(geometry, shape)
@@ -168,6 +171,11 @@ def _hierarchy(node: Any) -> Any:
 
 def _count(scene: Any) -> int:
     return int(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"))
+
+
+def _grid_of_scan(node: Any) -> tuple[Geometry, tuple[int, int, int]]:
+    image = image_of_volume(node)
+    return image.geometry, image.shape
 
 
 def _shape(node: Any) -> tuple[int, int, int]:
