@@ -214,12 +214,13 @@ class BackgroundContouring:
         return Outcome(contours, tuple(reply["remarks"]), findings)
 
     def _ended(self, status: int) -> SegRapError:
-        if -status == getattr(signal, "SIGKILL", None):
+        last = self._log[-1] if self._log else "it left no message"
+        # Slicer's launcher of Python (CTKAppLauncher) tells of a child that was killed in these words, and ends with 1.
+        if -status == getattr(signal, "SIGKILL", None) or "exit abnormally" in last:
             return ResourceError(
                 "The background process was ended from outside, most often by the system because memory ran out. "
                 "Close other programs, or use a smaller model. Nothing in the scene was changed."
             )
-        last = self._log[-1] if self._log else "it left no message"
         return SegRapError(
             f"The background process ended unexpectedly (status {status}): {last}. Nothing in the scene was changed."
         )
