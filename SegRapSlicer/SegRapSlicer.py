@@ -144,10 +144,10 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._models.list_models()
         self._structures.read_presets()
         self.initializeParameterNode()
-        self._review.editing.enter()
+        self._review.enter()
 
     def exit(self):
-        self._review.editing.leave()
+        self._review.leave()
         self.setParameterNode(None)
 
     def onReload(self):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -42,6 +45,17 @@ def test_icon_is_128_by_128() -> None:
     assert struct.unpack(">II", header[16:24]) == (128, 128)
 
 
+def test_extension_states_what_the_catalogue_asks_for_and_its_pictures_are_here() -> None:
+    text = (MODULE.parent / "CMakeLists.txt").read_text()
+    fields = dict(re.findall(r'set\(EXTENSION_(\w+) "(.+)"\)', text))
+    asked = {"HOMEPAGE", "CATEGORY", "CONTRIBUTORS", "DESCRIPTION", "ICONURL", "SCREENSHOTURLS", "DEPENDS", "KEYWORDS"}
+    assert asked <= set(fields)
+    for url in [fields["ICONURL"], *fields["SCREENSHOTURLS"].split()]:
+        assert (MODULE.parent / url.split("/main/")[1]).read_bytes().startswith(b"\x89PNG"), url
+    for name in re.findall(r"set\(EXTENSION_\w+_FILE \$\{CMAKE_CURRENT_SOURCE_DIR\}/(.+)\)", text):
+        assert (MODULE.parent / name).is_file()
+
+
 def test_requirements_are_floors_and_never_pins() -> None:
     lines = (MODULE / "Resources" / "requirements.txt").read_text().splitlines()
     requirements = [line for line in lines if line and not line.startswith("#")]
@@ -61,3 +75,15 @@ def test_nothing_is_installed_or_downloaded_when_the_module_is_imported() -> Non
     top_level = [line for line in source.splitlines() if re.match(r"(import|from) ", line)]
     allowed = r"(import|from) (shutil|sys|time|pathlib|qt|slicer|vtk|segrap|SegRapSlicerLib)\b"
     assert [line for line in top_level if not re.match(allowed, line)] == []
+
+
+def test_slicer_starts_without_importing_what_only_the_work_needs() -> None:
+    sources = [MODULE / "SegRapSlicer.py", *(MODULE / "SegRapSlicerLib").glob("*.py")]
+    lines = [line for source in sources for line in source.read_text(encoding="utf-8").splitlines()]
+    imported = {found.group(1) for line in lines if (found := re.match(r"from (segrap[\w.]*) import", line))}
+    assert "segrap.quality" in imported
+    heavy = "{'torch', 'scipy', 'pydicom', 'SimpleITK', 'requests', 'PIL'}"
+    script = f"import sys, {', '.join(sorted(imported))}; print(sorted({heavy} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(MODULE / "Logic")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"

@@ -41,6 +41,10 @@ def test_selecting_a_row_brings_the_views_to_its_finding_and_dims_the_rest(revie
     review.click("dimCheckBox")
     assert display.GetSegmentOpacity2DFill("Mandible_L") == 1.0
     review.click("dimCheckBox")
+    review.widget.exit()
+    assert display.GetSegmentOpacity2DFill("Mandible_L") == 1.0, "other modules show all structures in full"
+    review.widget.enter()
+    assert display.GetSegmentOpacity2DFill("Mandible_L") < 0.5
 
 
 def test_one_key_accepts_a_structure_and_goes_on_to_the_next(review: Review) -> None:

@@ -83,20 +83,32 @@ class ReviewTable(VTKObservationMixin):
         self.editing.show(node)
         self.refresh()
 
+    def enter(self) -> None:
+        """The panel is seen."""
+        self.editing.enter()
+        self._dim()
+
+    def leave(self) -> None:
+        """The panel is not seen any more: the views and the keys belong to others."""
+        self.editing.leave()
+        if self._node:
+            dim_all_but(self._node, [])
+
     def close(self) -> None:
         """The application closes or the module is reloaded."""
         self._job.drop()
-        self.editing.leave()
+        self.leave()
         self.removeObservers()
 
     def refresh(self) -> None:
         """Bring the rows up to date; the selection stays."""
         self._refresh_is_due = False
         self._rows = review_rows(self._node) if self._node else []
+        statuses = (_("not started"), _("in progress"), _("done"), _("flagged"))
         self._showing = True
         self._table.rowCount = len(self._rows)
         for number, row in enumerate(self._rows):
-            self._show_row(number, row)
+            self._show_row(number, row, statuses[row.status])
         self._showing = False
         done = sum(row.status == DONE for row in self._rows)
         left = sum(row.wants_a_look for row in self._rows)
@@ -207,14 +219,13 @@ class ReviewTable(VTKObservationMixin):
     def _show_progress(self, progress: Progress) -> None:
         self._ui.reviewProgressBar.value = round(100 * progress.fraction)
 
-    def _show_row(self, number: int, row: ReviewRow) -> None:
-        statuses = (_("not started"), _("in progress"), _("done"), _("flagged"))
+    def _show_row(self, number: int, row: ReviewRow, status: str) -> None:
         serious = [remark for remark in row.remarks if remark.severity != "note"]
         texts = {
             NAME: row.name,
             VOLUME: "" if row.volume_cc is None else words_for_cc(row.volume_cc),
             FINDINGS: " ".join(remark.message for remark in serious),
-            STATUS: statuses[row.status],
+            STATUS: status,
         }
         for column, text in texts.items():
             item = self._table.item(number, column)
@@ -235,17 +246,23 @@ class ReviewTable(VTKObservationMixin):
             number = (start + direction * step) % len(self._rows)
             if wanted(self._rows[number]):
                 self._table.selectRow(number)
+                self._table.scrollToItem(self._table.item(number, NAME))
                 return
 
     def _on_selected(self, *_ignored: Any) -> None:
         if self._showing or not self._node:
             return
         self._refusal = ""
+        self._dim()
         rows = self.selected()
-        dim_all_but(self._node, [row.segment_id for row in rows] if self._ui.dimCheckBox.checked else [])
         if len(rows) == 1 and rows[0].place_ras:
             look_at(self._node, rows[0].place_ras)
         self._show_selected()
+
+    def _dim(self) -> None:
+        if self._node:
+            wanted = self.selected() if self._ui.dimCheckBox.checked else []
+            dim_all_but(self._node, [row.segment_id for row in wanted])
 
     def _show_selected(self) -> None:
         rows = self.selected()

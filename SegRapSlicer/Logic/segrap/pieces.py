@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import ndimage
 
 # A piece of more than this share of the largest stays: the reviewer must see that a structure was drawn in two places.
 STRAY_SHARE = 0.2
@@ -19,6 +18,8 @@ def remove_stray_pieces(
     layers: (layer, z, y, x) uint8; placement: structure -> (layer, value); spacing_zyx: mm. Pieces are told apart by
     26 neighbours. Returns the volume removed, cc, of each structure that lost something.
     """
+    from scipy import ndimage  # not before it is needed: Slicer imports this module when it starts
+
     removed: dict[str, float] = {}
     voxel_cc = float(np.prod(spacing_zyx)) / 1000
     boxes = [ndimage.find_objects(layer) for layer in layers]

@@ -14,7 +14,6 @@ from itertools import combinations
 from typing import Literal, get_args
 
 import numpy as np
-from scipy import ndimage
 
 from segrap import anatomy
 from segrap.contours import Contours, StructureFacts
@@ -183,6 +182,8 @@ def _edge(contours: Contours, name: str, facts: StructureFacts) -> list[Finding]
 def _pieces_and_gaps(contours: Contours, name: str, slice_axis: int) -> list[Finding]:
     if name == "GTVnd":
         return []
+    from scipy import ndimage  # not before it is needed: Slicer imports this module when it starts
+
     mask, box = contours.mask_in_box(name)
     pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
     if count == 1:
