@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from desktop import Desktop
 
 MODULE = Path(__file__).resolve().parent.parent / "SegRapSlicer"
 PANELS = sorted((MODULE / "Resources" / "UI").glob("*.ui"))
@@ -57,6 +58,19 @@ def test_tab_goes_through_every_widget_in_the_order_one_sees(panel: Path) -> Non
     root = ElementTree.parse(panel).getroot()
     seen = [str(one.get("name")) for one in root.iter("widget") if one.get("class") in INTERACTIVE]
     assert [one.text for one in root.iter("tabstop")] == seen
+
+
+def test_tab_goes_from_the_top_of_the_panel_to_its_end(desktop: Desktop) -> None:
+    stops = {str(one.text) for path in PANELS for one in ElementTree.parse(path).getroot().iter("tabstop")}
+    panel = desktop.open("SegRapSlicer").parent
+    desktop.app.processEvents()
+    seen, widget = [], panel.nextInFocusChain()
+    while widget is not panel:
+        if widget.property("objectName") in stops and widget.isVisible():
+            seen.append(widget)
+        widget = widget.nextInFocusChain()
+    rows = [one.mapTo(panel, one.rect().center()).y() // 10 for one in seen]
+    assert len(rows) > 25 and rows == sorted(rows)
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda path: path.stem)

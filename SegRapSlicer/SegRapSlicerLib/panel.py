@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+import qt
 import slicer
 
 PARTS = {
@@ -17,8 +20,27 @@ PARTS = {
 
 
 def load_panel(resource_path: Callable[[str], str]) -> Any:
-    """The panel's top-level widget, with every part in its box."""
+    """The panel's top-level widget, with every part in its box, and the Tab key going through all from top to bottom."""
     panel = slicer.util.loadUI(resource_path("UI/SegRapSlicer.ui"))
     for part, box in PARTS.items():
         slicer.util.findChild(panel, box).layout().addWidget(slicer.util.loadUI(resource_path(f"UI/{part}.ui")))
+    order = [slicer.util.findChild(panel, name) for name in _tab_stops(resource_path)]
+    for before, after in pairwise(order):
+        qt.QWidget.setTabOrder(before, after)
     return panel
+
+
+def _tab_stops(resource_path: Callable[[str], str]) -> list[str]:
+    """Names of the widgets that take the keyboard, those of each part where its box stands."""
+
+    def stated(name: str) -> ElementTree.Element:
+        return ElementTree.parse(resource_path(f"UI/{name}.ui")).getroot()
+
+    main, parts = stated("SegRapSlicer"), {box: part for part, box in PARTS.items()}
+    own, stops = {str(one.text) for one in main.iter("tabstop")}, []
+    for name in (str(one.get("name")) for one in main.iter("widget")):
+        if name in own:
+            stops.append(name)
+        elif name in parts:
+            stops += [str(one.text) for one in stated(parts[name]).iter("tabstop")]
+    return stops
