@@ -46,8 +46,8 @@ from segrap.background import BackgroundContouring, Outcome, Scan
 from segrap.errors import Cancelled, InputError, SegRapError
 from segrap.progress import Progress
 from segrap.scene.review import note_findings
-from segrap.scene.segmentation import fill_segmentation
-from segrap.scene.volumes import describe_pair, image_of_volume, place_beside, series_uid
+from segrap.scene.segmentation import fill_segmentation, made_on
+from segrap.scene.volumes import describe_pair, image_of_volume, place_beside, series_uid, volumes_of
 
 POLL_MILLISECONDS = 50
 SHARE_SECONDS = 0.01  # of each poll, for the threads that carry voxels
@@ -200,6 +200,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._structures.show(self._card.structures if self._card else (), node.skippedStructures)
         fault = self._inputs.show(node, self.logic.running)
         fault = fault or why_not(self._card, node.contrast, self._structures.wanted)
+        self.logic.takeUp(node.segmentation, node.nonContrast, node.contrast)
         self._review.show(node.segmentation)
         self._export.show(node.segmentation, node)
         self.ui.autoContourButton.enabled = self.logic.running or not fault
@@ -350,6 +351,11 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         note_findings(node, outcome.contours, outcome.findings)
         place_beside(node, *self._inputs)
         return node
+
+    def takeUp(self, segmentation, nonContrast, contrast=None):
+        """Let contours that refer to no CT (any more), such as those of a file, refer to that they were made on."""
+        if segmentation and nonContrast and not volumes_of(segmentation)[0] and made_on(segmentation, nonContrast):
+            place_beside(segmentation, nonContrast, contrast or volumes_of(segmentation)[1])
 
     def cancel(self):
         """Ask for the end of the job; `poll` raises Cancelled within a second."""

@@ -14,6 +14,8 @@ from reviewing import Review
 from segrap.contour_files.seg_nrrd import read_seg_nrrd
 from segrap.quality import check
 from segrap.scene.review import review_rows
+from segrap.scene.segmentation import fill_segmentation, made_on
+from segrap.scene.volumes import add_volume, volumes_of
 
 
 def test_every_structure_has_a_row_with_volume_reason_and_status(review: Review) -> None:
@@ -117,6 +119,26 @@ def test_review_comes_back_with_the_saved_segmentation(review: Review, tmp_path:
     assert [replace(row, colour=(0, 0, 0)) for row in read] == [replace(row, colour=(0, 0, 0)) for row in kept]
     assert np.allclose([row.colour for row in read], [row.colour for row in kept], atol=1e-5)
     assert read_seg_nrrd(tmp_path / "contours.seg.nrrd").names == review.contours.names
+    review.ui.segmentationSelector.setCurrentNode(again)
+    assert review.cell("BrainStem", 2) == "done" and review.cell("Chiasm", 3).startswith("Asked for but not found")
+    assert volumes_of(again) == (review.volume, review.contrast)
+    review.desktop.dialogs.clear()
+    review.check_again()
+    assert review.desktop.dialogs == []
+
+
+def test_contours_of_another_grid_or_series_are_not_taken_for_those_of_the_ct(review: Review) -> None:
+    review.volume.SetOrigin(1.0, 2.0, 3.0)
+    assert not made_on(review.node, review.volume)
+    review.volume.CopyOrientation(review.contrast)
+    assert made_on(review.node, review.volume)
+    other = replace(review.contours, provenance=replace(review.contours.provenance, input_series_uids=("1.2.3",)))
+    fill_segmentation(review.node, other)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy.SetItemUID(hierarchy.GetItemByDataNode(review.volume), "DICOM", "1.2.4")
+    assert not made_on(review.node, review.volume)
+    hierarchy.SetItemUID(hierarchy.GetItemByDataNode(review.volume), "DICOM", "1.2.3")
+    assert made_on(review.node, review.volume)
 
 
 def test_review_goes_on_where_it_was_when_the_scene_is_opened_again(review: Review, tmp_path: Path) -> None:
@@ -160,7 +182,14 @@ def test_checking_again_can_be_cancelled_and_then_changes_nothing(review: Review
 def test_checking_again_without_the_ct_says_so(review: Review) -> None:
     slicer.mrmlScene.RemoveNode(review.volume)
     review.click("checkAgainButton")
-    assert review.desktop.dialogs == ["The CT of these contours is not in the scene any more."]
+    (words,) = review.desktop.dialogs
+    assert words == "The CT of these contours is not in the scene any more. Load it again and choose it above."
+    review.desktop.dialogs.clear()
+    again = add_volume(slicer.mrmlScene, review.series.image(), "Head non-contrast")
+    review.desktop.app.processEvents()
+    assert volumes_of(review.node) == (again, review.contrast)
+    review.check_again()
+    assert review.desktop.dialogs == []
 
 
 def test_scene_closed_while_checking_leaves_an_empty_panel(review: Review) -> None:

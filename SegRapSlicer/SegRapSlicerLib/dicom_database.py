@@ -40,10 +40,8 @@ def scan_tags(volume: Any) -> ScanTags:
 def instance_folder(volume: Any) -> tuple[Path, str]:
     """The folder with the DICOM files that a volume of the scene was loaded from, and the UID of one of them.
 
-    Raises InputError when the volume is not in the scene, was no DICOM, or its files are not there any more.
+    Raises InputError when the volume was no DICOM, or its files are not there any more.
     """
-    if volume is None:
-        raise InputError(_("The CT of these contours is not in the scene any more. Load it again, and contour it."))
     uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
     if not uids:
         raise InputError(

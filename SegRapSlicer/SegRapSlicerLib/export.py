@@ -22,6 +22,7 @@ from segrap.scene.segmentation import hold_segments
 from segrap.scene.volumes import grid_of_volume
 from segrap.writing import cannot_write
 from SegRapSlicerLib.dicom_database import add_file, instance_folder
+from SegRapSlicerLib.inputs import ct_of
 from SegRapSlicerLib.side_job import SideJob
 
 REFER_TO_DICOM = ("rtstruct", "dicom-seg")
@@ -162,14 +163,12 @@ class Export:
         names: Names = self._names.chosen
         if names == "site" and kind in REFER_TO_DICOM:
             names = read_names(self._ui.exportNamesPathLineEdit.currentPath)
-        volume = self._node.GetNodeReference(self._node.GetReferenceImageGeometryReferenceRole())
+        volume = ct_of(self._node)
         segments = hold_segments(self._node)
         tags = review_tags(self._node)
         into_database = self._into_database
         if kind in REFER_TO_DICOM:
             folder_and_uid = instance_folder(volume)
-        elif volume is None:
-            raise InputError(_("The CT of these contours is not in the scene any more. Load it again."))
         else:
             grid = grid_of_volume(volume)
         directory = None if into_database else Path(self._ui.exportDirectoryButton.directory)

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from segrap.ct.pair import Comparison, compare_images, tell_apart
 from segrap.errors import InputError, SegRapError
-from segrap.scene.volumes import describe_pair, find_pair, image_of_volume, scan_volumes
+from segrap.scene.volumes import describe_pair, find_pair, image_of_volume, scan_volumes, volumes_of
 from SegRapSlicerLib.dicom_database import ScanTags, scan_tags
 from SegRapSlicerLib.side_job import SideJob
 
@@ -121,6 +121,14 @@ class Inputs:
     def _on_swap(self, *_ignored: Any) -> None:
         choices = self._choices
         choices.nonContrast, choices.contrast = choices.contrast, choices.nonContrast
+
+
+def ct_of(segmentation: Any) -> Any:
+    """The volume that contours were made on. Raises InputError when it is not in the scene any more."""
+    volume, _contrast = volumes_of(segmentation)
+    if volume is None:
+        raise InputError(_("The CT of these contours is not in the scene any more. Load it again and choose it above."))
+    return volume
 
 
 def _state(node: Any) -> tuple:

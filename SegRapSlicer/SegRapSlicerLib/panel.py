@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +20,7 @@ PARTS = {
 
 
 def load_panel(resource_path: Callable[[str], str]) -> Any:
-    """The panel's top-level widget, with every part in its box, and the Tab key going through all from top to bottom."""
+    """The panel's top-level widget, with every part in its box; the Tab key goes through all from top to bottom."""
     panel = slicer.util.loadUI(resource_path("UI/SegRapSlicer.ui"))
     for part, box in PARTS.items():
         slicer.util.findChild(panel, box).layout().addWidget(slicer.util.loadUI(resource_path(f"UI/{part}.ui")))
@@ -37,10 +37,15 @@ def _tab_stops(resource_path: Callable[[str], str]) -> list[str]:
         return ElementTree.parse(resource_path(f"UI/{name}.ui")).getroot()
 
     main, parts = stated("SegRapSlicer"), {box: part for part, box in PARTS.items()}
-    own, stops = {str(one.text) for one in main.iter("tabstop")}, []
-    for name in (str(one.get("name")) for one in main.iter("widget")):
+    own = {str(one.text) for one in main.iter("tabstop")}
+
+    def stops(element: ElementTree.Element) -> Iterator[str]:
+        for child in element:
+            yield from stops(child)
+        name = str(element.get("name"))
         if name in own:
-            stops.append(name)
-        elif name in parts:
-            stops += [str(one.text) for one in stated(parts[name]).iter("tabstop")]
-    return stops
+            yield name
+        elif name in parts:  # below what the box itself holds
+            yield from (str(one.text) for one in stated(parts[name]).iter("tabstop"))
+
+    return list(stops(main))

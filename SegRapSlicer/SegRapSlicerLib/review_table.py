@@ -13,7 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from segrap.errors import Cancelled, InputError, SegRapError
+from segrap.errors import Cancelled, SegRapError
 from segrap.progress import Progress, ProgressCallback
 from segrap.quality import check, words_for_cc
 from segrap.scene.review import (
@@ -30,8 +30,9 @@ from segrap.scene.review import (
 )
 from segrap.scene.segmentation import hold_segments
 from segrap.scene.surfaces import attach_surfaces, has_surfaces, hold_labels, make_surfaces, remove_surfaces
-from segrap.scene.volumes import image_of_volume, volumes_of
+from segrap.scene.volumes import image_of_volume
 from SegRapSlicerLib.editing import Editing
+from SegRapSlicerLib.inputs import ct_of
 from SegRapSlicerLib.side_job import SideJob
 
 NAME, VOLUME, STATUS, FINDINGS = range(4)
@@ -169,11 +170,8 @@ class ReviewTable(VTKObservationMixin):
             self._job.cancel()
             return
         node = self._node
-        volume, _contrast = volumes_of(node)
         try:
-            if volume is None:
-                raise InputError(_("The CT of these contours is not in the scene any more."))
-            image, segments = image_of_volume(volume), hold_segments(node)
+            image, segments = image_of_volume(ct_of(node)), hold_segments(node)
         except SegRapError as error:
             self._failed(error)
             return

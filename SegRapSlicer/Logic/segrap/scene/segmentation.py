@@ -18,8 +18,9 @@ from segrap.contour_files import slicer_segments
 from segrap.contour_files.slicer_segments import REFERENCE_GEOMETRY, REPRESENTATION
 from segrap.contours import Contours
 from segrap.errors import InputError
-from segrap.geometry import Geometry
+from segrap.geometry import Geometry, same_grid
 from segrap.label_layers import GridLayers
+from segrap.scene.volumes import grid_of_volume, series_uid
 
 
 def fill_segmentation(node: Any, contours: Contours) -> None:
@@ -52,6 +53,18 @@ def fill_segmentation(node: Any, contours: Contours) -> None:
                 segment.SetTag(key, value)
             segment.AddRepresentation(REPRESENTATION, images[facts.layer])
             segmentation.AddSegment(segment, name)
+
+
+def made_on(node: Any, volume: Any) -> bool:
+    """True when a vtkMRMLSegmentationNode has the grid of a CT volume, and states its series where both are known."""
+    tags = [_tags(segment) for segment in _segments(node)]
+    uids = slicer_segments.stated_provenance(tags, node.GetName()).input_series_uids
+    uid = series_uid(volume)
+    try:
+        grid = slicer_segments.parse_grid(node.GetSegmentation().GetConversionParameter(REFERENCE_GEOMETRY))
+        return same_grid(*grid, *grid_of_volume(volume)) and (not uid or not uids or uid in uids)
+    except InputError:
+        return False
 
 
 def empty_segmentation(node: Any) -> None:
@@ -136,8 +149,7 @@ def hold_segments(node: Any) -> HeldSegments:
         raise InputError(
             f"{title.capitalize()} lies under a transform. Harden the transform, or take the segmentation out of it."
         )
-    segmentation = node.GetSegmentation()
-    segments = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
+    segments = _segments(node)
     known, left_out = slicer_segments.recognise([segment.GetName() for segment in segments], title)
     images = {name: _image(segments[number], f"{name} of {title}") for number, name in known.items()}
     return HeldSegments(
@@ -148,6 +160,11 @@ def hold_segments(node: Any) -> HeldSegments:
         tags={name: _tags(segments[number]) for number, name in known.items()},
         left_out=left_out,
     )
+
+
+def _segments(node: Any) -> list[Any]:
+    segmentation = node.GetSegmentation()
+    return [segmentation.GetNthSegment(number) for number in range(segmentation.GetNumberOfSegments())]
 
 
 def _changed(image: Any) -> int:
