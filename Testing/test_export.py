@@ -217,9 +217,3 @@ def test_without_contours_nothing_can_be_reviewed_or_exported(review: Review) ->
     assert review.names() == []
     assert not review.ui.exportButton.property("enabled")
     assert review.ui.exportButton.property("toolTip") == "There are no contours to export yet."
-
-
-def test_the_modules_own_test_of_surfaces_edits_and_files_passes(review: Review) -> None:
-    from SegRapSlicerLib.self_test import SegRapSlicerTest
-
-    SegRapSlicerTest("test_contours_are_shown_edited_and_delivered").debug()

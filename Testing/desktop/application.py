@@ -224,6 +224,7 @@ class Desktop:
             "model_library",
             "requirements_row",
             "run_display",
+            "self_test",
         )
         for name in ("slicer.util", "SegRapSlicer", *(f"SegRapSlicerLib.{part}" for part in parts)):
             names.use_properties_as_attributes(name)
