@@ -33,7 +33,7 @@ from SegRapSlicerLib.export import Export
 from SegRapSlicerLib.inputs import Inputs
 from SegRapSlicerLib.model_choice import ModelChoice, why_not
 from SegRapSlicerLib.model_library import ModelLibrary
-from SegRapSlicerLib.panel import load_panel
+from SegRapSlicerLib.panel import load_panel, sentence
 from SegRapSlicerLib.requirements_row import RequirementsRow
 from SegRapSlicerLib.review_table import ReviewTable
 from SegRapSlicerLib.run_display import RunDisplay
@@ -225,7 +225,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             node.nonContrast, node.contrast = go_on.load(request["nonContrast"]), go_on.load(request["contrast"])
         except SegRapError as error:
-            self.showIdle(str(error))
+            self.showIdle(sentence(error))
             return
         node.model, node.skippedStructures = request["model"], request["skippedStructures"]
         self.show()
@@ -251,8 +251,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 structures=self._structures.wanted,
             )
         except SegRapError as error:
-            self.showIdle(str(error))
-            slicer.util.errorDisplay(str(error))
+            self.showFault(error)
             return
         self._run.begin()
         self.show()
@@ -267,15 +266,20 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except Cancelled:
             self.showIdle(_("Cancelled. Nothing was changed."))
         except SegRapError as error:
-            self.showIdle(str(error))
-            slicer.util.errorDisplay(str(error))
+            self.showFault(error)
         else:
             if segmentation:
                 # Also when the user is in another module by now and the panel follows no parameter node.
                 self.logic.getParameterNode().segmentation = segmentation
-                self.showIdle(" ".join([_("Done. Review every contour before it is used."), *self.logic.remarks]))
+                self.showIdle(
+                    " ".join([_("Done. Review every contour before it is used."), *map(sentence, self.logic.remarks)])
+                )
             else:
                 self._run.show(self.logic)
+
+    def showFault(self, error):
+        self.showIdle(sentence(error))
+        slicer.util.errorDisplay(sentence(error))
 
     def showIdle(self, message):
         self._timer.stop()

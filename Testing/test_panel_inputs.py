@@ -131,6 +131,13 @@ def test_scans_that_do_not_overlap_are_refused_before_the_click(panel: Panel, ca
     assert "do not overlap" in panel.button_off_because
 
 
+def test_same_scan_under_two_names_is_refused_in_a_sentence(panel: Panel, case: PhantomCase) -> None:
+    panel.load(PLAIN, case.non_contrast)
+    panel.load(ENHANCED, case.non_contrast)
+    panel.wait_until_measured()
+    assert panel.button_off_because.startswith("The non-contrast CT and the contrast CT are the same scan.")
+
+
 def test_swap_exchanges_the_scans(panel: Panel, case: PhantomCase) -> None:
     panel.load_pair(case)
     panel.click("swapButton")

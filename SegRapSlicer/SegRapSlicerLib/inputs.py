@@ -12,6 +12,7 @@ from segrap.ct.pair import Comparison, compare_images, tell_apart
 from segrap.errors import InputError, SegRapError
 from segrap.scene.volumes import describe_pair, find_pair, image_of_volume, scan_volumes, volumes_of
 from SegRapSlicerLib.dicom_database import ScanTags, scan_tags
+from SegRapSlicerLib.panel import sentence
 from SegRapSlicerLib.side_job import SideJob
 
 
@@ -56,7 +57,7 @@ class Inputs:
                 words = f"{words} {self._compared(plain, enhanced)}"
         except SegRapError as error:
             advice = " " + _("Press Swap.") if error.about == "order" else ""
-            words = fault = f"{error}{advice}"
+            words = fault = sentence(f"{error}{advice}")
         self._ui.inputsLabel.text = words
         self._ui.swapButton.enabled = bool(enhanced) and not running
         self._ui.swapButton.toolTip = (
@@ -153,5 +154,5 @@ def _describe(found: Comparison | None, tags: tuple[ScanTags, ScanTags]) -> str:
             parts.append(_("aligned within {0:.1f} mm").format(found.alignment_mm))
         parts.append(_("vessels {0:.0f} HU brighter in the contrast CT").format(found.gain_hu))
     words = ", ".join(parts)
-    sentences = [words[0].upper() + words[1:] + "." * (not words.endswith("."))]
-    return " ".join([*sentences, *(found.remarks if found else ())])
+    stated = sentence(words) + "." * (not words.endswith("."))
+    return " ".join([stated, *map(sentence, found.remarks if found else ())])

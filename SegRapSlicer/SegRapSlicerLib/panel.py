@@ -19,6 +19,11 @@ PARTS = {
 }
 
 
+def sentence(words: Any) -> str:
+    """Words or an error as a sentence: messages may begin with what a CT is called here."""
+    return str(words)[:1].upper() + str(words)[1:]
+
+
 def load_panel(resource_path: Callable[[str], str]) -> Any:
     """The panel's top-level widget, with every part in its box; the Tab key goes through all from top to bottom."""
     panel = slicer.util.loadUI(resource_path("UI/SegRapSlicer.ui"))

@@ -92,6 +92,7 @@ def _accessors(name: str, kind: Any, default: Any) -> tuple[Callable[[Any], Any]
         node = self.parameterNode
         with slicer.util.NodeModify(node):
             if _is_node(kind):
+                node.SetParameter(name, "")  # how Slicer tells None from a parameter that was never set
                 node.SetNodeReferenceID(name, value.GetID() if value else None)
             elif kind == list[str]:
                 for number, text in enumerate(value):

@@ -36,11 +36,6 @@ def load_patient(desktop: Desktop, folder: Path) -> None:
         desktop.dicom.files |= dict(zip(series.sop_instance_uids, map(str, series.files), strict=True))
 
 
-def select(ui: Any, name: str) -> None:
-    rows = range(ui.reviewTable.property("rowCount"))
-    ui.reviewTable.selectRow(next(row for row in rows if ui.reviewTable.item(row, 0).text() == name))
-
-
 def draw_surfaces(node: Any, path: Path) -> None:
     """The segments' surfaces as Slicer's 3-D view shows them, from the patient's front and left; the largest glassy."""
     window, renderer = vtk.vtkRenderWindow(), vtk.vtkRenderer()
@@ -97,7 +92,7 @@ def main() -> None:
         flagged = [row for row in rows if row.wants_a_look and not row.is_target][4]
         for row in rows[: rows.index(flagged)]:
             set_status(node, row.segment_id, DONE)
-        select(ui, flagged.name)
+        ui.nextFlaggedButton.click()
         ui.surfacesButton.click()
         desktop.wait(lambda: has_surfaces(node))
         picture("4-review", "reviewCollapsibleButton")
