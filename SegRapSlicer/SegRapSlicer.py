@@ -199,8 +199,8 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._card = self._models.show(node.model)
         self._structures.show(self._card.structures if self._card else (), node.skippedStructures)
         fault = self._inputs.show(node, self.logic.running)
+        self.logic.takeUp(node.segmentation, node.nonContrast, None if fault else node.contrast)
         fault = fault or why_not(self._card, node.contrast, self._structures.wanted)
-        self.logic.takeUp(node.segmentation, node.nonContrast, node.contrast)
         self._review.show(node.segmentation)
         self._export.show(node.segmentation, node)
         self.ui.autoContourButton.enabled = self.logic.running or not fault
@@ -357,9 +357,15 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         return node
 
     def takeUp(self, segmentation, nonContrast, contrast=None):
-        """Let contours that refer to no CT (any more), such as those of a file, refer to that they were made on."""
-        if segmentation and nonContrast and not volumes_of(segmentation)[0] and made_on(segmentation, nonContrast):
-            place_beside(segmentation, nonContrast, contrast or volumes_of(segmentation)[1])
+        """Let contours that refer to no CT (any more), such as those of a file, refer to that they were made on.
+
+        contrast: what to look at beside it, also when the model did not want it.
+        """
+        if segmentation and nonContrast:
+            own, beside = volumes_of(segmentation)
+            lacks = contrast and not beside if own == nonContrast else not own and made_on(segmentation, nonContrast)
+            if lacks:
+                place_beside(segmentation, nonContrast, contrast or beside)
 
     def cancel(self):
         """Ask for the end of the job; `poll` raises Cancelled within a second."""

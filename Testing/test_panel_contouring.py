@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import slicer
 from panel import PLAIN, Panel, segmentations, workers
+from small_disk import full_disk
 
 from segrap.training.phantom import PhantomCase
 
@@ -46,6 +47,7 @@ def test_contours_arrive_named_and_placed_beside_their_scan_while_the_window_sta
     assert read.provenance.input_series_uids == ("1.2.3", "1.2.4")
     assert read.provenance.model_name == "Pair"
     assert panel.text("statusLabel").startswith("Done. Review every contour")
+    assert panel.ui.segmentationSelector.property("currentText") == node.GetName()
 
 
 def test_contours_that_arrive_while_another_module_is_open_are_there_on_return(panel: Panel, case: PhantomCase) -> None:
@@ -86,6 +88,7 @@ def test_killed_process_is_reported_and_the_next_job_runs(panel: Panel, case: Ph
     panel.click("autoContourButton")
     panel.wait_until_idle()
     assert len(segmentations()) == 1
+    assert panel.ui.contrastButton.property("enabled"), "a model for one CT is reviewed on both all the same"
 
 
 def test_closing_the_scene_ends_the_job_and_leaves_an_empty_scene(panel: Panel, case: PhantomCase) -> None:
@@ -120,6 +123,24 @@ def test_model_removed_while_listed_is_named_and_then_no_longer_offered(
     assert "Passing" in panel.desktop.dialogs[0]
     panel.widget.enter()
     assert panel.ui.modelComboBox.findText("Passing") == -1
+
+
+def test_full_disk_is_said_in_words_and_the_next_job_runs(
+    panel: Panel, case: PhantomCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel.load(PLAIN, case.non_contrast)
+    panel.choose_model("Single")
+    with full_disk(tmp_path / "full") as disk:
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        panel.click("autoContourButton")
+        panel.wait_until_idle()
+        panel.wait_until(lambda: [path.name for path in disk.iterdir()] == ["filler"])
+    (words,) = panel.desktop.dialogs
+    assert "cannot be written" in words and "Free some space" in words and segmentations() == []
+    monkeypatch.undo()
+    panel.click("autoContourButton")
+    panel.wait_until_idle()
+    assert len(segmentations()) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of another process")

@@ -121,7 +121,7 @@ def test_review_comes_back_with_the_saved_segmentation(review: Review, tmp_path:
     assert read_seg_nrrd(tmp_path / "contours.seg.nrrd").names == review.contours.names
     review.ui.segmentationSelector.setCurrentNode(again)
     assert review.cell("BrainStem", 2) == "done" and review.cell("Chiasm", 3).startswith("Asked for but not found")
-    assert volumes_of(again) == (review.volume, review.contrast)
+    assert volumes_of(again)[0] == review.volume
     review.desktop.dialogs.clear()
     review.check_again()
     assert review.desktop.dialogs == []

@@ -29,9 +29,9 @@ def load_panel(resource_path: Callable[[str], str]) -> Any:
     panel = slicer.util.loadUI(resource_path("UI/SegRapSlicer.ui"))
     for part, box in PARTS.items():
         slicer.util.findChild(panel, box).layout().addWidget(slicer.util.loadUI(resource_path(f"UI/{part}.ui")))
-    order = [slicer.util.findChild(panel, name) for name in _tab_stops(resource_path)]
-    for before, after in pairwise(order):
-        qt.QWidget.setTabOrder(before, after)
+    widgets = vars(slicer.util.childWidgetVariables(panel))
+    for before, after in pairwise(_tab_stops(resource_path)):
+        qt.QWidget.setTabOrder(widgets[before], widgets[after])
     return panel
 
 

@@ -79,6 +79,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         load_patient(desktop, Path(folder))
         desktop.app.processEvents()
+        ui.modelComboBox.setProperty("currentIndex", ui.modelComboBox.findText("SegRapPhantom"))
+        desktop.wait(lambda: not widget._inputs.measuring)
         picture("1-load", "inputsCollapsibleButton")
         picture("2-choose", "modelCollapsibleButton", "structuresCollapsibleButton")
 
@@ -92,6 +94,7 @@ def main() -> None:
         flagged = [row for row in rows if row.wants_a_look and not row.is_target][4]
         for row in rows[: rows.index(flagged)]:
             set_status(node, row.segment_id, DONE)
+        desktop.app.processEvents()
         ui.nextFlaggedButton.click()
         ui.surfacesButton.click()
         desktop.wait(lambda: has_surfaces(node))

@@ -43,6 +43,7 @@ class QMRMLNodeComboBox(QComboBox):
         self._scene: Any = None
         self._node_types: list[str] = []
         self._flags = {"noneEnabled": False}
+        self._observed: set[str] = set()
         self._filling = False
         self.currentIndexChanged.connect(self._tell)
 
@@ -93,11 +94,19 @@ class QMRMLNodeComboBox(QComboBox):
             node = self._scene.GetNthNode(number)
             if any(node.IsA(kind) for kind in self._node_types) and not node.GetHideFromEditors():
                 self.addItem(node.GetName(), node.GetID())
+                if node.GetID() not in self._observed:
+                    self._observed.add(node.GetID())
+                    node.AddObserver("ModifiedEvent", self._rename)
         found = self.findData(before) if before else -1
         self._choose(found if found >= 0 else (0 if self._flags["noneEnabled"] else -1))
         self._filling = False
         if self.itemData(self._index()) != before:
             self._tell()
+
+    def _rename(self, node: Any, event: str) -> None:
+        index = self.findData(node.GetID())
+        if index >= 0:
+            self.setItemText(index, node.GetName())
 
     def _tell(self) -> None:
         if not self._filling:
