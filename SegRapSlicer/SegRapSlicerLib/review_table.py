@@ -15,7 +15,7 @@ from slicer.util import VTKObservationMixin
 
 from segrap.errors import Cancelled, SegRapError
 from segrap.progress import Progress, ProgressCallback
-from segrap.quality import check, words_for_cc
+from segrap.quality import Kind, check, words_for_cc
 from segrap.scene.review import (
     DONE,
     FLAGGED,
@@ -106,10 +106,11 @@ class ReviewTable(VTKObservationMixin):
         self._refresh_is_due = False
         self._rows = review_rows(self._node) if self._node else []
         statuses = (_("not started"), _("in progress"), _("done"), _("flagged"))
+        reasons = _reasons()
         self._showing = True
         self._table.rowCount = len(self._rows)
         for number, row in enumerate(self._rows):
-            self._show_row(number, row, statuses[row.status])
+            self._show_row(number, row, statuses[row.status], reasons)
         self._showing = False
         done = sum(row.status == DONE for row in self._rows)
         left = sum(row.wants_a_look for row in self._rows)
@@ -217,12 +218,12 @@ class ReviewTable(VTKObservationMixin):
     def _show_progress(self, progress: Progress) -> None:
         self._ui.reviewProgressBar.value = round(100 * progress.fraction)
 
-    def _show_row(self, number: int, row: ReviewRow, status: str) -> None:
-        serious = [remark for remark in row.remarks if remark.severity != "note"]
+    def _show_row(self, number: int, row: ReviewRow, status: str, reasons: dict[Kind, str]) -> None:
+        serious = [reasons[remark.kind] for remark in row.remarks if remark.severity != "note"]
         texts = {
             NAME: row.name,
             VOLUME: "" if row.volume_cc is None else words_for_cc(row.volume_cc),
-            FINDINGS: " ".join(remark.message for remark in serious),
+            FINDINGS: ", ".join(dict.fromkeys(serious)),
             STATUS: status,
         }
         for column, text in texts.items():
@@ -289,3 +290,19 @@ class ReviewTable(VTKObservationMixin):
         shortcut.context = qt.Qt.WidgetWithChildrenShortcut
         shortcut.activated.connect(slot)
         return shortcut
+
+
+def _reasons() -> dict[Kind, str]:
+    """What a check found, in few enough words for the table; the whole sentence stands beneath it."""
+    return {
+        "empty": _("not found"),
+        "side": _("wrong side"),
+        "overlap": _("overlaps"),
+        "containment": _("sticks out"),
+        "air": _("in air"),
+        "gap": _("empty slices"),
+        "pieces": _("in pieces"),
+        "edge": _("cut by the scan"),
+        "volume": _("volume"),
+        "confidence": _("low confidence"),
+    }

@@ -16,7 +16,7 @@ import numpy as np
 from segrap import anatomy
 from segrap.contours import Contours
 from segrap.geometry import Geometry
-from segrap.quality import Finding, Place
+from segrap.quality import Finding, Kind, Place
 
 NOT_STARTED, IN_PROGRESS, DONE, FLAGGED = range(4)
 """The values of vtkSlicerSegmentationsModuleLogic's SegmentStatus."""
@@ -32,6 +32,7 @@ Point = tuple[float, float, float]
 class Remark:
     """A finding as the reader meets it; place_ras: mm, in the segmentation's own coordinates, None if it has none."""
 
+    kind: Kind
     severity: str
     message: str
     place_ras: Point | None
@@ -74,7 +75,7 @@ def note_findings(node: Any, contours: Contours, findings: Sequence[Finding]) ->
                 "volume_cc": facts.volume_cc,
                 "middle": _ras(contours.geometry, middle),
                 "remarks": [
-                    (finding.severity, finding.message, _ras(contours.geometry, finding.where))
+                    (finding.kind, finding.severity, finding.message, _ras(contours.geometry, finding.where))
                     for finding in findings
                     if finding.structure == name
                 ],
@@ -105,7 +106,9 @@ def review_rows(node: Any) -> list[ReviewRow]:
         segment = segmentation.GetNthSegment(number)
         kept = _kept(segment)
         structure = anatomy.find_structure(segment.GetName())
-        remarks = tuple(Remark(severity, message, place and tuple(place)) for severity, message, place in kept[1])
+        remarks = tuple(
+            Remark(kind, severity, message, place and tuple(place)) for kind, severity, message, place in kept[1]
+        )
         places = [remark.place_ras for remark in remarks if remark.place_ras] + [kept[2]] * bool(kept[2])
         rows.append(
             ReviewRow(
