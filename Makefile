@@ -26,6 +26,7 @@ check: .venv/installed-test
 bench: .venv/installed-test .venv-peers/installed-peers.txt
 	$(BIN)/python Testing/benchmarks/road.py
 	$(BIN)/python Testing/benchmarks/scene.py
+	PYTHONPATH=SegRapSlicer/Logic:Testing $(BIN)/python Testing/benchmarks/window.py
 	$(BIN)/python Testing/benchmarks/evaluation.py
 	$(BIN)/python Testing/benchmarks/inference.py
 
