@@ -41,6 +41,8 @@ def test_edit_opens_the_editor_on_the_segment_so_that_neighbours_are_not_erased(
     assert node.GetOverwriteMode() == slicer.vtkMRMLSegmentEditorNode.OverwriteNone
     assert review.cell("Mandible_L", 2) == "in progress"
     assert review.text("editLabel").startswith("Mandible_L: what you paint leaves all other structures as they are")
+    editor_of(review).setCurrentSegmentID("GTVp")  # in the editor's own list
+    assert review.text("editLabel").startswith("GTVp: what you paint")
 
 
 def test_painting_one_structure_over_another_erases_nothing_and_undo_brings_all_back(review: Review) -> None:

@@ -59,6 +59,7 @@ def launcher(tmp_path: Path) -> Path:
     """What PythonSlicer is in an installed Slicer: a program (CTKAppLauncher) of which the interpreter is a child."""
     path = tmp_path / "PythonSlicer"
     path.write_text(f"""#!/bin/sh
+echo "something that is no reply"
 {sys.executable} "$@"
 status=$?
 [ $status -lt 128 ] && exit $status

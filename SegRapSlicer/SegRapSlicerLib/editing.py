@@ -53,8 +53,7 @@ class Editing:
         self._editor.setCurrentSegmentID(segment_id)
         self._ui.contrastButton.checked = False
         self._ui.editCollapsibleButton.collapsed = False
-        name = self._node.GetSegmentation().GetSegment(segment_id).GetName()
-        self._ui.editLabel.text = _("{name}: what you paint leaves all other structures as they are.").format(name=name)
+        self._show_segment(segment_id)
         self.enter()
 
     def enter(self) -> None:
@@ -84,8 +83,16 @@ class Editing:
         editor.sourceVolumeNodeSelectorVisible = False
         editor.switchToSegmentationsButtonVisible = False
         editor.maximumNumberOfUndoStates = UNDO_STATES
+        editor.currentSegmentIDChanged.connect(self._show_segment)
         self._ui.editCollapsibleButton.layout().addWidget(editor)
         return editor
+
+    def _show_segment(self, segment_id: str) -> None:
+        """Name what is edited; the editor has a list of its own to choose from."""
+        segment = self._node.GetSegmentation().GetSegment(segment_id) if self._node else None
+        if segment:
+            words = _("{name}: what you paint leaves all other structures as they are.")
+            self._ui.editLabel.text = words.format(name=segment.GetName())
 
     def _on_contrast(self, *_ignored: Any) -> None:
         volume, contrast = volumes_of(self._node) if self._node else (None, None)

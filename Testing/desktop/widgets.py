@@ -186,6 +186,8 @@ class CtkPathLineEdit(QLineEdit):
 class QMRMLSegmentEditorWidget(QLabel):
     """The segment editor, as far as it keeps its state in a vtkMRMLSegmentEditorNode; undo is the real history's."""
 
+    currentSegmentIDChanged = Signal(str)
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setProperty(
@@ -226,6 +228,7 @@ class QMRMLSegmentEditorWidget(QLabel):
 
     def setCurrentSegmentID(self, segment_id: str) -> None:
         self._node.SetSelectedSegmentID(segment_id)
+        self.currentSegmentIDChanged.emit(segment_id)
 
     def setActiveEffect(self, effect: Any) -> None:
         self.active_effect = effect

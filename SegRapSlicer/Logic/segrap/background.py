@@ -353,6 +353,9 @@ class _WorkerProcess:
     def _read_replies(self, log_reader: threading.Thread) -> None:
         assert self._process.stdout
         for line in self._process.stdout:
+            if not line.startswith("{"):  # said before segrap.worker took the channel for itself
+                self._log.append(line.rstrip())
+                continue
             reply = json.loads(line)
             if reply["reply"] == "result":
                 self._carried.clear()
