@@ -33,7 +33,7 @@ from SegRapSlicerLib.export import Export
 from SegRapSlicerLib.inputs import Inputs
 from SegRapSlicerLib.model_choice import ModelChoice, why_not
 from SegRapSlicerLib.model_library import ModelLibrary
-from SegRapSlicerLib.panel import load_panel, sentence
+from SegRapSlicerLib.panel import allow, load_panel, sentence
 from SegRapSlicerLib.requirements_row import RequirementsRow
 from SegRapSlicerLib.review_table import ReviewTable
 from SegRapSlicerLib.run_display import RunDisplay
@@ -203,8 +203,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         fault = fault or why_not(self._card, node.contrast, self._structures.wanted)
         self._review.show(node.segmentation)
         self._export.show(node.segmentation, node)
-        self.ui.autoContourButton.enabled = self.logic.running or not fault
-        self.ui.autoContourButton.toolTip = fault or _("Contour the ticked structures in a background process.")
+        allow(self.ui.autoContourButton, "" if self.logic.running else fault)
 
     def onStructuresSkipped(self, names):
         self._parameterNode.skippedStructures = names

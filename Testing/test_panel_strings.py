@@ -6,9 +6,11 @@ import ast
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from desktop import Desktop
+from reviewing import Review
 
 MODULE = Path(__file__).resolve().parent.parent / "SegRapSlicer"
 PANELS = sorted((MODULE / "Resources" / "UI").glob("*.ui"))
@@ -79,6 +81,33 @@ def test_every_widget_says_what_it_does_when_pointed_at(panel: Path) -> None:
         if one.get("class") in INTERACTIVE:
             stated = any(entry.get("name") == "toolTip" and entry.findtext("string") for entry in one.iter("property"))
             assert stated, one.get("name")
+
+
+def off_without_a_reason(ui: Any) -> list[str]:
+    """Widgets that are off and have still the tooltip that says what they do when they are on."""
+    widgets = [one for path in PANELS for one in ElementTree.parse(path).getroot().iter("widget")]
+    stated = {
+        str(one.get("name")): entry.findtext("string")
+        for one in widgets
+        if one.get("class") in INTERACTIVE
+        for entry in one.iter("property")
+        if entry.get("name") == "toolTip"
+    }
+    own = {name: getattr(ui, name) for name in stated if hasattr(ui, name)}
+    return [
+        name for name, one in own.items() if not one.property("enabled") and one.property("toolTip") == stated[name]
+    ]
+
+
+def test_what_is_off_says_why(review: Review) -> None:
+    for text in ("SegRap challenge (.mha)", "RTSTRUCT (DICOM)"):
+        review.choose("Format", text)
+        assert off_without_a_reason(review.ui) == []
+    review.choose("Place", "Slicer's DICOM database")
+    assert off_without_a_reason(review.ui) == []
+    review.choose("Place", "A folder")
+    review.desktop.close_scene()
+    assert off_without_a_reason(review.ui) == []
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from segrap.scene.volumes import show_in_slice_views, volumes_of
+from SegRapSlicerLib.panel import allow
 
 UNDO_STATES = 10
 
@@ -33,8 +34,7 @@ class Editing:
         self._node = node
         contrast = volumes_of(node)[1] if node else None
         reason = "" if contrast else _("These contours were made without a contrast CT, or it is not in the scene.")
-        self._ui.contrastButton.enabled = not reason
-        self._ui.contrastButton.toolTip = reason or _("Look at the contrast CT instead of the other one, and back.")
+        allow(self._ui.contrastButton, reason)
         if self._ui.contrastButton.checked and reason:
             self._ui.contrastButton.checked = False
         if not self._ui.editCollapsibleButton.collapsed:

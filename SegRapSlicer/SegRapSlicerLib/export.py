@@ -23,6 +23,7 @@ from segrap.scene.volumes import grid_of_volume
 from segrap.writing import cannot_write
 from SegRapSlicerLib.dicom_database import add_file, instance_folder
 from SegRapSlicerLib.inputs import ct_of
+from SegRapSlicerLib.panel import allow
 from SegRapSlicerLib.side_job import SideJob
 
 REFER_TO_DICOM = ("rtstruct", "dicom-seg")
@@ -79,18 +80,14 @@ class Export:
             self._names.show(choices.exportNames)
             self._place.show(choices.exportPlace)
         to_dicom = self._format.chosen in REFER_TO_DICOM
-        self._ui.exportNamesComboBox.enabled = to_dicom
-        self._ui.exportNamesPathLineEdit.enabled = to_dicom and self._names.chosen == "site"
-        self._ui.exportPlaceComboBox.enabled = to_dicom
-        self._ui.exportPlaceComboBox.toolTip = (
-            _("A folder, or Slicer's DICOM database beside the CT.")
-            if to_dicom
-            else _("Only DICOM files go into Slicer's DICOM database.")
-        )
-        self._ui.exportDirectoryButton.enabled = not self._into_database
-        reason = "" if node else _("There are no contours to export yet.")
-        self._ui.exportButton.enabled = not reason
-        self._ui.exportButton.toolTip = reason or _("Write the file, read it back and check it.")
+        plain = "" if to_dicom else _("Files of this format always hold SegRap's names.")
+        allow(self._ui.exportNamesComboBox, plain)
+        own = "" if self._names.chosen == "site" else _("Choose the site's own names first.")
+        allow(self._ui.exportNamesPathLineEdit, plain or own)
+        allow(self._ui.exportPlaceComboBox, "" if to_dicom else _("Only DICOM files go into Slicer's DICOM database."))
+        kept = _("Slicer's DICOM database keeps its files in its own folder.") if self._into_database else ""
+        allow(self._ui.exportDirectoryButton, kept)
+        allow(self._ui.exportButton, "" if node else _("There are no contours to export yet."))
         self._ui.exportButton.text = _("Cancel") if self._job.running else _("Export")
         self._ui.exportProgressBar.visible = self._job.running
 

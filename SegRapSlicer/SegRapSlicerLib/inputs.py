@@ -12,7 +12,7 @@ from segrap.ct.pair import Comparison, compare_images, tell_apart
 from segrap.errors import InputError, SegRapError
 from segrap.scene.volumes import describe_pair, find_pair, image_of_volume, scan_volumes, volumes_of
 from SegRapSlicerLib.dicom_database import ScanTags, scan_tags
-from SegRapSlicerLib.panel import sentence
+from SegRapSlicerLib.panel import allow, sentence
 from SegRapSlicerLib.side_job import SideJob
 
 
@@ -59,10 +59,7 @@ class Inputs:
             advice = " " + _("Press Swap.") if error.about == "order" else ""
             words = fault = sentence(f"{error}{advice}")
         self._ui.inputsLabel.text = words
-        self._ui.swapButton.enabled = bool(enhanced) and not running
-        self._ui.swapButton.toolTip = (
-            _("Exchange the two CTs.") if self._ui.swapButton.enabled else _("There is nothing to exchange now.")
-        )
+        allow(self._ui.swapButton, "" if enhanced and not running else _("There is nothing to exchange now."))
         return fault
 
     def close(self) -> None:

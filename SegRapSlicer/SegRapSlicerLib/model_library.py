@@ -21,6 +21,7 @@ from segrap.models.cards import ModelCard, list_cards
 from segrap.models.download import ask
 from segrap.models.library import install, remove, user_folder
 from segrap.progress import Progress, ProgressCallback
+from SegRapSlicerLib.panel import allow
 from SegRapSlicerLib.side_job import SideJob
 
 ARCHIVES = "(*.zip *.tar *.tar.gz *.tgz *.tar.bz2 *.tar.xz)"
@@ -94,15 +95,10 @@ class ModelLibrary:
         fault = _("Select a model that you installed.") if card is None else ""
         if card is not None and card.entry.shipped:
             fault = _("{0} comes with SegRapSlicer and cannot be removed.").format(card.entry.name)
-        ui.removeModelButton.enabled = not fault and not running
-        ui.removeModelButton.toolTip = fault or _("Delete the selected model from this computer.")
+        allow(ui.removeModelButton, fault or (_("Wait for what is being done, or cancel it.") if running else ""))
         ui.installButton.text = _("Cancel") if running else _("Install")
-        ui.installButton.enabled = running or bool(ui.sourceLineEdit.text.strip())
-        ui.installButton.toolTip = (
-            _("Check the model and put it into your library.")
-            if ui.installButton.enabled
-            else _("Give a file or an address first.")
-        )
+        given = running or ui.sourceLineEdit.text.strip()
+        allow(ui.installButton, "" if given else _("Give a file or an address first."))
         ui.installProgressBar.visible = running
 
     def _on_open_folder(self, *_ignored: Any) -> None:

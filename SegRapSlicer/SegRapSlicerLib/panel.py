@@ -10,6 +10,7 @@ from typing import Any
 import qt
 import slicer
 
+FIRST_TIP = "SegRapFirstToolTip"
 PARTS = {
     "Model": "modelCollapsibleButton",
     "Structures": "structuresCollapsibleButton",
@@ -17,6 +18,14 @@ PARTS = {
     "Edit": "editCollapsibleButton",
     "Export": "exportCollapsibleButton",
 }
+
+
+def allow(widget: Any, reason: str) -> None:
+    """Switch a widget on, with the tooltip that it had at first, or off with the reason as its tooltip."""
+    if widget.property(FIRST_TIP) is None:
+        widget.setProperty(FIRST_TIP, widget.toolTip)
+    widget.enabled = not reason
+    widget.toolTip = reason or widget.property(FIRST_TIP)
 
 
 def sentence(words: Any) -> str:

@@ -33,6 +33,7 @@ from segrap.scene.surfaces import attach_surfaces, has_surfaces, hold_labels, ma
 from segrap.scene.volumes import image_of_volume
 from SegRapSlicerLib.editing import Editing
 from SegRapSlicerLib.inputs import ct_of
+from SegRapSlicerLib.panel import allow
 from SegRapSlicerLib.side_job import SideJob
 
 NAME, VOLUME, STATUS, FINDINGS = range(4)
@@ -50,7 +51,6 @@ class ReviewTable(VTKObservationMixin):
         self._refusal = ""
         self._showing = False
         self._refresh_is_due = False
-        self._tips: dict[str, str] = {}
         self._job = SideJob(self._show_progress)
         self.editing = Editing(ui)
         self._table.setHorizontalHeaderLabels([_("Structure"), _("Volume (cc)"), _("Status"), _("Look at")])
@@ -123,8 +123,8 @@ class ReviewTable(VTKObservationMixin):
         running = self._job.running
         empty = "" if self._rows else _("There are no contours to review yet.")
         for name in ("previousButton", "nextButton", "nextFlaggedButton", "checkAgainButton"):
-            self._allow(name, empty)
-        self._allow("surfacesButton", empty or (_("Wait for what is being done, or cancel it.") if running else ""))
+            allow(getattr(self._ui, name), empty)
+        allow(self._ui.surfacesButton, empty or (_("Wait for what is being done, or cancel it.") if running else ""))
         self._ui.checkAgainButton.text = _("Cancel") if running else _("Check again")
         self._ui.surfacesButton.checked = bool(self._rows) and has_surfaces(self._node)
         self._ui.reviewProgressBar.visible = running
@@ -267,17 +267,10 @@ class ReviewTable(VTKObservationMixin):
         rows = self.selected()
         self._ui.findingsLabel.text = "\n".join(remark.message for remark in rows[0].remarks) if len(rows) == 1 else ""
         nothing = "" if rows else _("Select a structure in the table first.")
-        self._allow("doneButton", nothing)
-        self._allow("flagButton", nothing)
+        allow(self._ui.doneButton, nothing)
+        allow(self._ui.flagButton, nothing)
         several = _("Select one structure only: they are edited one by one.") if len(rows) > 1 else ""
-        self._allow("editButton", nothing or several)
-
-    def _allow(self, name: str, reason: str) -> None:
-        """Switch a button on, or off with the reason as its tooltip."""
-        button = getattr(self._ui, name)
-        tip = self._tips.setdefault(name, button.toolTip)
-        button.enabled = not reason
-        button.toolTip = reason or tip
+        allow(self._ui.editButton, nothing or several)
 
     def _on_changed(self, caller: Any = None, event: Any = None) -> None:
         # One edit or check changes many segments: look once, when all of it is done.

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from segrap import anatomy
 from segrap.errors import SegRapError
 from segrap.presets import Presets, delete_preset, import_presets, read_presets, save_preset, write_presets
+from SegRapSlicerLib.panel import allow
 
 FILE_KIND = "JSON (*.json)"
 
@@ -125,12 +126,8 @@ class StructuresList:
         wanted = set(self.wanted)
         fitting = [name for name, names in self._presets.items() if set(names) & set(self._names) == wanted and wanted]
         box.currentIndex = listed.index(fitting[0]) if fitting else 0
-        box.enabled = bool(self._presets)
-        box.toolTip = (
-            _("Tick the structures of one of your own presets.")
-            if self._presets
-            else _("There is no preset of your own yet: tick structures, then choose Save in the menu beside.")
-        )
+        none = _("There is no preset of your own yet: tick structures, then choose Save in the menu beside.")
+        allow(box, "" if self._presets else none)
 
     def _on_preset(self, *_ignored: Any) -> None:
         name = self._ui.presetComboBox.currentText

@@ -225,6 +225,7 @@ class Desktop:
             "requirements_row",
             "run_display",
             "self_test",
+            "panel",
         )
         for name in ("slicer.util", "SegRapSlicer", *(f"SegRapSlicerLib.{part}" for part in parts)):
             names.use_properties_as_attributes(name)
