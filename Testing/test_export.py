@@ -91,6 +91,11 @@ def test_names_are_those_that_were_chosen_and_a_faulty_template_stops_the_export
     review.ui.exportNamesPathLineEdit.setProperty("currentPath", str(template))
     template.write_text(json.dumps({"BrainStem": "Hirnstamm"}))
     review.export(tmp_path)
+    from SegRapSlicerLib.export import remember, remembered
+
+    assert remembered() == (str(tmp_path), str(template)), "the next session of Slicer begins with them"
+    remember(str(tmp_path / "gone"), "")
+    assert remembered() == (str(Path.home()), "")
     assert "Hirnstamm" in rois(tmp_path / "RTSTRUCT-2.dcm")
     template.write_text(json.dumps({"BrainStem": "Hirnstamm" * 10}))
     assert "90 characters" in review.export(tmp_path)

@@ -26,6 +26,7 @@ from SegRapSlicerLib.inputs import ct_of
 from SegRapSlicerLib.panel import allow
 from SegRapSlicerLib.side_job import SideJob
 
+FOLDER_KEY, NAMES_KEY = "SegRapSlicer/ExportFolder", "SegRapSlicer/NamesFile"
 REFER_TO_DICOM = ("rtstruct", "dicom-seg")
 
 
@@ -64,7 +65,7 @@ class Export:
         self._place = Choice(
             ui.exportPlaceComboBox, {"folder": _("A folder"), "database": _("Slicer's DICOM database")}, self._on_chosen
         )
-        ui.exportDirectoryButton.directory = str(Path.home())
+        ui.exportDirectoryButton.directory, ui.exportNamesPathLineEdit.currentPath = remembered()
         ui.exportButton.clicked.connect(self._on_export_or_cancel)
         self.show(None, None)
 
@@ -164,6 +165,7 @@ class Export:
         segments = hold_segments(self._node)
         tags = review_tags(self._node)
         into_database = self._into_database
+        remember(self._ui.exportDirectoryButton.directory, self._ui.exportNamesPathLineEdit.currentPath)
         if kind in REFER_TO_DICOM:
             folder_and_uid = instance_folder(volume)
         else:
@@ -229,6 +231,18 @@ class Export:
     def _show_progress(self, progress: Progress) -> None:
         self._ui.exportProgressBar.value = round(100 * progress.fraction)
         self._ui.exportLabel.text = f"{progress.stage} {progress.message}".strip()
+
+
+def remember(folder: str, names: str) -> None:
+    """Keep where the person exports to and the site's names for the next session: they belong to no scene."""
+    slicer.app.userSettings().setValue(FOLDER_KEY, folder)
+    slicer.app.userSettings().setValue(NAMES_KEY, names)
+
+
+def remembered() -> tuple[str, str]:
+    """The folder and the file of names that were used last; the home folder where there is none (any more)."""
+    folder, names = (str(slicer.app.userSettings().value(key) or "") for key in (FOLDER_KEY, NAMES_KEY))
+    return (folder if folder and Path(folder).is_dir() else str(Path.home())), names
 
 
 class Choice:

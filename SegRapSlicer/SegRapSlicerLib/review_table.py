@@ -76,6 +76,8 @@ class ReviewTable(VTKObservationMixin):
         if node is not self._node:
             self.removeObservers()
             self._job.drop()
+            if self._node:
+                dim_all_but(self._node, [])
             self._node = node
             self._table.clearSelection()
             if node:
