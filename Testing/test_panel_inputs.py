@@ -97,8 +97,10 @@ def test_two_plain_scans_are_left_to_the_user(panel: Panel, case: PhantomCase) -
 
 
 def test_made_up_patient_comes_from_sample_data_and_fills_the_panel(panel: Panel) -> None:
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     panel.desktop.sample_data["SegRapSlicer", "SegRapMadeUpPatient"](None)
     panel.desktop.app.processEvents()
+    assert slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID()).GetName() == "Made-up patient non-contrast"
     assert panel.names("nonContrastSelector") == "Made-up patient non-contrast"
     assert panel.names("contrastSelector") == "Made-up patient contrast"
     panel.choose_model("SegRapPhantom")

@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from segrap.scene.volumes import add_volume
+from segrap.scene.volumes import add_volume, show_in_slice_views
 
 SPACING_MM = (2.0, 2.0, 3.0)
 """Fine enough to see every structure, coarse enough to be painted while one waits."""
@@ -34,4 +34,8 @@ def add_made_up_patient(seed: int = 1, spacing_mm: tuple[float, float, float] = 
         case = Phantom(seed).render(spacing_mm=spacing_mm)
     images = {_("Made-up patient non-contrast"): case.non_contrast, _("Made-up patient contrast"): case.contrast}
     plain, enhanced = (add_volume(slicer.mrmlScene, image, name) for name, image in images.items())
+    show_in_slice_views(plain)
+    views = slicer.app.layoutManager()
+    if views:  # there are none without a main window
+        views.resetSliceViews()
     return plain, enhanced

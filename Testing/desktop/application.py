@@ -49,6 +49,9 @@ class Application:
         assert signal == "startupCompleted()", signal
         self.startup.append(slot)
 
+    def layoutManager(self) -> None:
+        """There is none, as in a Slicer without its main window."""
+
     def testingEnabled(self) -> bool:
         return False
 
