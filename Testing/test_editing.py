@@ -91,3 +91,5 @@ def test_editor_takes_mouse_and_keys_only_while_the_panel_is_seen(review: Review
     assert editor.observes_views and editor.has_shortcuts
     desktop.close_scene()
     assert not editor.observes_views and review.ui.editCollapsibleButton.property("collapsed")
+    review.widget._review.editing.close()
+    assert editor.mrmlSegmentEditorNode() is None, "after a reload another editor has it"

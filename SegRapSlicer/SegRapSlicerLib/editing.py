@@ -69,6 +69,12 @@ class Editing:
             self._editor.uninstallKeyboardShortcuts()
             self._editor.removeViewObservations()
 
+    def close(self) -> None:
+        """The module is reloaded: its next editor works with the same node of the scene."""
+        self.leave()
+        if self._editor:
+            self._editor.setMRMLSegmentEditorNode(None)
+
     def toggle_contrast(self) -> None:
         """Look at the other CT."""
         if self._ui.contrastButton.enabled:

@@ -101,6 +101,7 @@ class ReviewTable(VTKObservationMixin):
         """The application closes or the module is reloaded."""
         self._job.drop()
         self.leave()
+        self.editing.close()
         self.removeObservers()
 
     def refresh(self) -> None:
