@@ -63,10 +63,16 @@ def test_contours_that_arrive_while_another_module_is_open_are_there_on_return(p
     assert panel.ui.reviewTable.property("rowCount") == 0
 
 
-def test_cancel_ends_the_job_within_a_second_and_leaves_the_scene_as_it_was(panel: Panel, case: PhantomCase) -> None:
+def test_cancel_ends_the_job_within_a_second_and_leaves_the_scene_as_it_was(
+    panel: Panel, case: PhantomCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     panel.load_pair(case)
     nodes = slicer.mrmlScene.GetNumberOfNodes()
+    panel.logic.close()  # so that a new process begins, with something to tell
+    (tmp_path / "sitecustomize.py").write_text("import sys; print('a new process', file=sys.stderr)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     panel.begin("Slow")
+    assert str(panel.ui.logTextEdit.property("plainText")).startswith("a new process")
     started = time.monotonic()
     panel.click("autoContourButton")
     panel.wait_until_idle()

@@ -58,3 +58,5 @@ class RunDisplay:
     def _show_log(self, log: str) -> None:
         if self._ui.logTextEdit.plainText != log:
             self._ui.logTextEdit.plainText = log
+            bar = self._ui.logTextEdit.verticalScrollBar()
+            bar.value = bar.maximum
