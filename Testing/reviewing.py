@@ -83,10 +83,10 @@ class Review:
         getattr(self.ui, button).click()
         self.desktop.app.processEvents()
 
-    def press(self, key: QtCore.Qt.Key) -> None:
+    def press(self, key: QtCore.Qt.Key, widget: str = "reviewTable") -> None:
         self.widget.parent.activateWindow()
-        self.ui.reviewTable.setFocus()
-        QtTest.QTest.keyClick(self.ui.reviewTable, key)
+        getattr(self.ui, widget).setFocus()
+        QtTest.QTest.keyClick(getattr(self.ui, widget), key)
         self.desktop.app.processEvents()
 
     def text(self, label: str) -> str:

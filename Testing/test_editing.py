@@ -68,7 +68,7 @@ def test_contrast_ct_is_one_key_or_click_away_in_the_views_and_in_the_editor(rev
     review.click("contrastButton")
     assert view.GetBackgroundVolumeID() == review.contrast.GetID()
     assert editor_of(review).mrmlSegmentEditorNode().GetSourceVolumeNode() is review.contrast
-    review.press(QtCore.Qt.Key_C)
+    review.press(QtCore.Qt.Key_C, "exportButton")  # anywhere in the window
     assert view.GetBackgroundVolumeID() == review.volume.GetID()
     assert editor_of(review).mrmlSegmentEditorNode().GetSourceVolumeNode() is review.volume
 
@@ -86,6 +86,8 @@ def test_editor_takes_mouse_and_keys_only_while_the_panel_is_seen(review: Review
     editor = editor_of(review)
     assert editor.observes_views and editor.has_shortcuts
     review.widget.exit()
+    review.press(QtCore.Qt.Key_C)
+    assert not review.ui.contrastButton.property("checked")
     assert not editor.observes_views and not editor.has_shortcuts
     review.widget.enter()
     assert editor.observes_views and editor.has_shortcuts

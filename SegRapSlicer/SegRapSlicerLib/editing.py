@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -20,6 +21,11 @@ class Editing:
         self._ui = ui
         self._node: Any = None
         self._editor: Any = None
+        # Of the whole window, as the editor's own keys are: whoever paints has the mouse in a view.
+        window = slicer.util.mainWindow()
+        self._key = qt.QShortcut(qt.QKeySequence("C"), window) if window else None
+        if self._key:
+            self._key.activated.connect(self.toggle_contrast)
         ui.contrastButton.toggled.connect(self._on_contrast)
         ui.editCollapsibleButton.collapsed = True
         self.show(None)
@@ -27,7 +33,7 @@ class Editing:
     def show(self, node: Any) -> None:
         """Edit segments of this vtkMRMLSegmentationNode from now on."""
         if node is not self._node:
-            self.leave()
+            self._rest()
             if self._editor:
                 self._editor.setSegmentationNode(None)
             self._ui.editCollapsibleButton.collapsed = True
@@ -58,12 +64,19 @@ class Editing:
 
     def enter(self) -> None:
         """The panel is seen: the editor takes mouse and keys again."""
+        if self._key:
+            self._key.enabled = True
         if self._editor and self._node and not self._ui.editCollapsibleButton.collapsed:
             self._editor.setupViewObservations()
             self._editor.installKeyboardShortcuts()
 
     def leave(self) -> None:
         """The panel is not seen any more: mouse and keys belong to others."""
+        if self._key:
+            self._key.enabled = False
+        self._rest()
+
+    def _rest(self) -> None:
         if self._editor:
             self._editor.setActiveEffect(None)
             self._editor.uninstallKeyboardShortcuts()
@@ -74,6 +87,9 @@ class Editing:
         self.leave()
         if self._editor:
             self._editor.setMRMLSegmentEditorNode(None)
+        if self._key:
+            self._key.deleteLater()
+            self._key = None
 
     def toggle_contrast(self) -> None:
         """Look at the other CT."""

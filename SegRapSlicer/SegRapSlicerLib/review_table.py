@@ -67,7 +67,7 @@ class ReviewTable(VTKObservationMixin):
         ui.editButton.clicked.connect(self.edit)
         ui.checkAgainButton.clicked.connect(self.check_again_or_cancel)
         ui.surfacesButton.clicked.connect(self.toggle_surfaces)
-        slots = {"D": self.mark_done, "F": self.toggle_flag, "C": self.editing.toggle_contrast}
+        slots = {"D": self.mark_done, "F": self.toggle_flag}
         self._shortcuts = [self._shortcut(key, slot) for key, slot in slots.items()]
         self.show(None)
 

@@ -52,6 +52,9 @@ class Application:
     def layoutManager(self) -> None:
         """There is none, as in a Slicer without its main window."""
 
+    def topLevelWidgets(self) -> list[Any]:
+        return list(self.qt.topLevelWidgets())
+
     def testingEnabled(self) -> bool:
         return False
 
@@ -126,6 +129,7 @@ class ModuleWidget(QtWidgets.QWidget):
         QtWidgets.QVBoxLayout(self)
         # As in Slicer's module panel, which a panel that is higher than the window scrolls in.
         self.scroll_area = QtWidgets.QScrollArea()
+        self.scroll_area.setProperty("objectName", "qSlicerMainWindow")
         self.scroll_area.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarAlwaysOff)
         self.scroll_area.setWidget(self)
         self.scroll_area.setWidgetResizable(True)
