@@ -277,6 +277,9 @@ class Desktop:
     def close(self, name: str) -> None:
         """Close the application as far as one module is concerned."""
         getattr(slicer.modules, f"{name}Widget").cleanup()
+        window = getattr(slicer.modules, name.lower()).widgetRepresentation().scroll_area
+        window.setProperty("objectName", "")  # the next desktop of this process has a main window of its own
+        window.close()
         delattr(slicer.modules, f"{name}Widget")
 
     def close_scene(self) -> None:
