@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 STEP = 0.5  # nnU-Net's default: neighbouring tiles overlap by half
 
@@ -27,6 +26,8 @@ def importance(patch: Sequence[int], *, rounded: bool = True) -> np.ndarray:
 
     rounded: as nnU-Net v2 keeps them, in float16 (v1 keeps float32). What would round to 0 takes the smallest weight.
     """
+    from scipy import ndimage  # not before it is needed: Slicer imports this module when it starts
+
     impulse = np.zeros(tuple(patch))
     impulse[tuple(n // 2 for n in patch)] = 1
     weights = ndimage.gaussian_filter(impulse, [n / 8 for n in patch], order=0, mode="constant", cval=0)
