@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from segrap import anatomy
 from segrap.errors import InputError
 from segrap.models.folder import read_model
 from segrap.training import openkbp, phantom_model
-from segrap.training.small_model import PatchSampler, Recipe, TrainingCase, partial_loss, train
+from segrap.training.patches import PatchSampler, Variation
+from segrap.training.small_model import Recipe, TrainingCase, partial_loss, train
 
 TINY = Recipe(
     name="Tiny",
@@ -82,7 +84,7 @@ def test_what_nobody_contoured_is_not_background() -> None:
     assert loss[2] > 1
 
 
-def test_patches_are_never_mirrored(case: TrainingCase) -> None:
+def test_patches_are_not_mirrored_where_no_labels_are_swapped(case: TrainingCase) -> None:
     """In every patch that shows both, the first cube stays on the lower side of each axis."""
     sampler = PatchSampler([case], TINY, np.random.default_rng(0))
     both = 0
@@ -93,6 +95,47 @@ def test_patches_are_never_mirrored(case: TrainingCase) -> None:
             first, second = ((labels == value).nonzero().float().mean(0) for value in (1, 2))
             assert (first < second).all()
     assert both > 10
+
+
+def test_a_mirrored_patch_swaps_the_labels_of_the_sides_and_what_is_missing() -> None:
+    """The brighter cube at larger x is the left one; in a mirrored patch the darker one lies there, and is left."""
+    labels = np.zeros((24, 24, 24), dtype=np.uint8)
+    labels[8:16, 8:16, 3:9], labels[8:16, 8:16, 15:21] = 1, 2
+    recipe = replace(TINY, variation=Variation(turns_deg=(0, 0, 0), stretch=0, swapped={1: 2, 2: 1, 3: 4, 4: 3}))
+    recipe = replace(recipe, labels=recipe.labels | {"Parotid_R": 3, "Parotid_L": 4}, patch_zyx=(24, 24, 24))
+    sampler = PatchSampler(
+        [TrainingCase(TINY.normalise([np.array([-1000, 0, 500])[labels]]), labels, (3,))],
+        recipe,
+        np.random.default_rng(0),
+    )
+    seen = set()
+    for _ in range(20):
+        channels, drawn, missing = sampler.draw()
+        right, left = ((drawn == value).nonzero()[:, 2].float().mean() for value in (1, 2))
+        assert right < left
+        mirrored = bool(channels[0, 0][drawn == 1].mean() > channels[0, 0][drawn == 2].mean())
+        assert missing == ((4,) if mirrored else (3,))
+        seen.add(mirrored)
+    assert seen == {True, False}
+
+
+def test_openkbp_patches_are_varied_and_keep_their_labels_on_the_image() -> None:
+    """Turned about all axes, scaled and bent, a bright cube stays under its label; the amounts stay in their limits."""
+    labels = np.zeros((40, 64, 64), dtype=np.uint8)
+    labels[10:30, 20:40, 20:40] = 3
+    hu = np.where(labels == 3, 900, -100)
+    sampler = PatchSampler(
+        [TrainingCase(openkbp.RECIPE.normalise([hu]), labels)], openkbp.RECIPE, np.random.default_rng(0)
+    )
+    volumes = []
+    for _ in range(12):
+        channels, drawn, _ = sampler.draw()
+        inside = drawn > 0
+        bright = channels[0, 0] > (400 + 20) / 300
+        assert torch.count_nonzero(inside & bright) > 0.9 * max(torch.count_nonzero(inside), 1)
+        volumes.append(int(torch.count_nonzero(inside)))
+    assert len(set(volumes)) > 6
+    assert max(volumes) < 8000 * 1.3**3 * 1.2
 
 
 def test_demonstration_labels_are_the_joint_scheme_of_sub_classes_and_targets() -> None:
@@ -106,6 +149,17 @@ def test_openkbp_mandible_is_split_into_right_and_left() -> None:
     left = openkbp.RECIPE.labels["Mandible_L"]
     assert np.argwhere(split == left)[:, 2].min() == 10
     assert np.count_nonzero(split == left) == np.count_nonzero(split == openkbp.RECIPE.labels["Mandible_R"])
+
+
+def test_a_ramus_of_one_side_alone_does_not_tilt_the_mandibles_midline() -> None:
+    """As where the contour of one side goes further back: the middle of what is there is no middle of the head."""
+    labels = np.zeros((4, 40, 41), dtype=np.uint8)
+    labels[1:3, 5:25, 5:9] = labels[1:3, 5:25, 32:36] = labels[1:3, 2:5, 5:36] = openkbp.OPENKBP_MANDIBLE
+    labels[1:3, 25:31, 32:36] = openkbp.OPENKBP_MANDIBLE
+    split = openkbp.split_mandible(labels)
+    chin = split[1, 3, 5:36]
+    right, left = (np.count_nonzero(chin == openkbp.RECIPE.labels[f"Mandible_{side}"]) for side in "RL")
+    assert abs(right - left) <= 1
 
 
 def test_openkbp_patient_keeps_its_volumes_and_lists_what_is_missing(shared_data: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segrap.image import Image, read_image
+from segrap.training.patches import Variation
 from segrap.training.scores import dice, scores_as_table
 from segrap.training.small_model import Recipe, TrainingCase, by_the_clock, train
 
@@ -31,12 +32,24 @@ RECIPE = Recipe(
     kernels=((3, 3, 3),) * 5,
     strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)),
     intensities=((-1000.0, 1500.0, -20.0, 300.0),),
-    # OpenKBP's CTs were averaged to 3-4 mm pixels; those of a clinic come to this grid by interpolation, with noise.
-    anywhere=0.3,
-    noise=0.15,
+    anywhere=0.2,
+    often={5: 2.0},  # the esophagus: in a third of the patients only
+    variation=Variation(
+        turns_deg=(8.0, 4.0, 10.0),
+        size=0.15,
+        stretch=0.06,
+        bend_mm=3.0,
+        swapped={3: 4, 4: 3, 7: 8, 8: 7},
+        # OpenKBP's CTs were averaged to 3-4 mm pixels; those of a clinic come to this grid by interpolation.
+        sharpness=(-0.7, 0.5),
+        gain=0.1,
+        shift=0.07,
+        noise=0.1,
+    ),
+    image_order=1,
     metadata={
         "name": "OpenKBP_8",
-        "version": "1.0",
+        "version": "1.1",
         "licence": "Apache-2.0 (data: OpenKBP, MIT)",
         "intended_use": "research",
         "description": "Eight organs from one CT, trained on OpenKBP planning CTs.",
@@ -85,13 +98,16 @@ def faulty_references(ct: Image, labels: np.ndarray) -> list[int]:
 
 def split_mandible(labels: np.ndarray) -> np.ndarray:
     """OpenKBP labels (z, y, x) with the mandible as Mandible_R (7) and Mandible_L (8): left is at larger x (LPS)."""
+    from scipy.stats import theilslopes
+
     result = labels.astype(np.uint8)
     z, y, x = np.nonzero(labels == OPENKBP_MANDIBLE)
     if len(x):
         # The midline follows the head's turn: a straight line through the bone's middle, from chin to jaw angles.
         depths = np.unique(y)
         middles = np.array([(x[y == depth].min() + x[y == depth].max()) / 2 for depth in depths])
-        slope, start = np.polyfit(depths, middles, 1) if len(depths) > 2 else (0.0, x.mean())
+        # Medians: at depths that one side alone reaches, the middle of what is there is far from the midline.
+        slope, start = theilslopes(middles, depths)[:2] if len(depths) > 2 else (0.0, x.mean())
         left = x > slope * y + start
         result[z[left], y[left], x[left]] = RECIPE.labels["Mandible_L"]
     return result

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from segrap import anatomy
+from segrap.training.patches import Variation
 from segrap.training.scores import dice, scores_as_table
 from segrap.training.small_model import Recipe, TrainingCase, by_the_clock, train
 from segrap.writing import replacing
@@ -49,7 +50,8 @@ RECIPE = Recipe(
     patch_zyx=(32, 96, 96),
     first_patch_zyx=(32, 64, 64),
     often=dict.fromkeys(SMALL, 2.0) | HARD,
-    noise=0.01,  # the patients have a scanner's noise already; more of it hides the hippocampus (18 HU above its bed)
+    # The patients have a scanner's noise already; more of it hides the hippocampus (18 HU above its bed).
+    variation=Variation(noise=0.01),
     features=(16, 32, 64, 96, 128),
     kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
     strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)),

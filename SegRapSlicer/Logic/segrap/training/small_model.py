@@ -1,8 +1,8 @@
 """Training of the small models that ship: a short loop that ends in an nnU-Net v2 model folder.
 
 It exists because a 2 MB network that two CPU cores train in an hour or two is not what nnU-Net's trainer is made for.
-For models of clinical size use nnU-Net itself. The loop samples patches around structures, never mirrors left and
-right, and learns nothing from structures that a case has no contour of (they are not background).
+For models of clinical size use nnU-Net itself. The loop learns from `patches` around structures, and nothing from
+structures that a case has no contour of (they are not background).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from segrap.errors import InputError
+from segrap.training.patches import PatchSampler, Variation
 
 CONFIGURATION = "3d_fullres"
 
@@ -42,7 +43,7 @@ class Recipe:
     first_patch_zyx: the patches of the first two thirds of the training; small ones show small structures more often.
     often: label value -> how often patches are centred on it, 1 where nothing is said.
     anywhere: the part of the patches that lie anywhere in the body instead of around a structure.
-    noise: the most noise that is added, in normalised units (its standard deviation is drawn between 0 and this).
+    variation: how patches differ from the patients. image_order: spline order that brings a CT to the grid.
     intensities: per channel (lower, upper, mean, sd) in HU of nnU-Net's CTNormalization: clip, subtract, divide.
     metadata: what goes into segrap.json.
     """
@@ -60,7 +61,8 @@ class Recipe:
     first_patch_zyx: tuple[int, int, int] | None = None
     often: dict[int, float] = field(default_factory=dict)
     anywhere: float = 0.15
-    noise: float = 0.05
+    variation: Variation = field(default_factory=Variation)
+    image_order: int = 3
 
     def normalise(self, volumes: Sequence[np.ndarray]) -> np.ndarray:
         """HU volumes (z, y, x), one per channel, as float16 (channel, z, y, x) the way the engine will see them."""
@@ -73,7 +75,7 @@ class Recipe:
 
     def plans(self) -> dict[str, Any]:
         """The nnU-Net v2 plans of this model."""
-        resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+        resampling = {"is_seg": False, "order": self.image_order, "order_z": 0, "force_separate_z": None}
         stages = len(self.features)
         configuration = {
             "data_identifier": "nnUNetPlans_3d_fullres",
@@ -260,86 +262,6 @@ def partial_loss(features: Any, head: Any, labels: Any, missing: tuple[int, ...]
     dice = (2 * hit + 1.0) / (predicted + counts + 1.0)
     # Classes that are absent from the patch get no Dice term of their own: cross-entropy holds them down.
     return cross_entropy + 1.0 - dice[present].mean()
-
-
-class PatchSampler:
-    """Random patches, most around a voxel of a randomly chosen structure, some anywhere; turned, scaled, noisy."""
-
-    def __init__(self, cases: Sequence[TrainingCase], recipe: Recipe, rng: np.random.Generator) -> None:
-        self.cases, self.recipe, self.rng = cases, recipe, rng
-        self._places = [self._some_voxels(case.labels) for case in cases]
-
-    def _some_voxels(self, labels: np.ndarray) -> dict[int, np.ndarray]:
-        order = np.argsort(labels, axis=None, kind="stable")
-        starts = np.searchsorted(labels.ravel()[order], np.arange(int(labels.max()) + 2))
-        places = {}
-        for value in range(1, int(labels.max()) + 1):
-            inside = order[starts[value] : starts[value + 1]]
-            if len(inside):
-                chosen = self.rng.choice(inside, min(len(inside), 200), replace=False)
-                places[value] = np.stack(np.unravel_index(chosen, labels.shape), axis=1)
-        return places
-
-    def draw(self, early: bool = False) -> tuple[Any, Any, tuple[int, ...]]:
-        """One patch: channels (1, c, z, y, x) float32, labels (z, y, x) int64, missing label values.
-
-        early: of the size for the first part of the training.
-        """
-        import torch
-
-        number = int(self.rng.integers(len(self.cases)))
-        case, places = self.cases[number], self._places[number]
-        patch = np.array(
-            self.recipe.first_patch_zyx if early and self.recipe.first_patch_zyx else self.recipe.patch_zyx
-        )
-        if places and self.rng.random() >= self.recipe.anywhere:
-            values = list(places)
-            odds = np.array([self.recipe.often.get(value, 1.0) for value in values])
-            value = values[int(self.rng.choice(len(values), p=odds / odds.sum()))]
-            centre = places[value][int(self.rng.integers(len(places[value])))]
-            centre = centre + self.rng.uniform(-0.3, 0.3, 3) * patch
-        else:
-            centre = self.rng.uniform(0, 1, 3) * np.array(case.labels.shape)
-        # Like the engine's tiles, patches lie inside the volume wherever it is large enough.
-        size = np.array(case.labels.shape)
-        centre = np.where(size > patch, np.clip(centre, patch / 2, size - patch / 2), size / 2)
-        scale = self.rng.uniform(0.92, 1.08, 3)
-        angle = math.radians(self.rng.uniform(-6, 6))
-        channels, labels = self._cut(case, centre, patch, scale, angle)
-        channels = channels * self.rng.uniform(0.95, 1.05) + self.rng.uniform(-0.02, 0.02)
-        channels = channels + torch.randn_like(channels) * self.rng.uniform(0, self.recipe.noise)
-        return channels, labels, case.missing
-
-    def _cut(
-        self, case: TrainingCase, centre: np.ndarray, patch: np.ndarray, scale: np.ndarray, angle: float
-    ) -> tuple[Any, Any]:
-        import torch
-
-        reach = np.ceil(patch * 0.62).astype(int) + 2
-        low = np.maximum(np.floor(centre).astype(int) - reach, 0)
-        high = np.minimum(np.ceil(centre).astype(int) + reach, case.labels.shape)
-        block = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        source = torch.from_numpy(case.channels[(slice(None), *block)].astype(np.float32))[None]
-        label = torch.from_numpy(case.labels[block].astype(np.float32))[None, None]
-        # Voxel coordinates of the patch in the block, scaled on all axes and turned in the axial plane.
-        z, y, x = (
-            torch.arange(int(n), dtype=torch.float32).sub_((int(n) - 1) / 2).mul_(float(s))
-            for n, s in zip(patch, scale, strict=True)
-        )
-        gz, gy, gx = torch.meshgrid(z, y, x, indexing="ij")
-        cos, sin = math.cos(angle), math.sin(angle)
-        offset = centre - low
-        where = torch.stack(
-            [cos * gx - sin * gy + float(offset[2]), sin * gx + cos * gy + float(offset[1]), gz + float(offset[0])], -1
-        )
-        extent = torch.tensor([label.shape[4], label.shape[3], label.shape[2]], dtype=torch.float32)
-        grid = ((2 * where + 1) / extent - 1)[None]
-        sample = torch.nn.functional.grid_sample
-        outside = [(low_hu - mean) / sd for low_hu, _, mean, sd in self.recipe.intensities]
-        lift = torch.tensor(outside, dtype=torch.float32)[None, :, None, None, None]
-        channels = sample(source - lift, grid, mode="bilinear", align_corners=False) + lift
-        labels = sample(label, grid, mode="nearest", align_corners=False)[0, 0].long()
-        return channels, labels
 
 
 def write_model_folder(recipe: Recipe, network: Any, cases: int, folder: Path) -> None:
