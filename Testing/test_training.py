@@ -14,7 +14,7 @@ from segrap.errors import InputError
 from segrap.models.folder import read_model
 from segrap.training import openkbp, phantom_model
 from segrap.training.patches import PatchSampler, Variation
-from segrap.training.small_model import Recipe, TrainingCase, partial_loss, train
+from segrap.training.small_model import Recipe, TrainingCase, average, partial_loss, train
 
 TINY = Recipe(
     name="Tiny",
@@ -63,6 +63,14 @@ def test_weights_are_halves_on_disk_and_go_on_from_there(case: TrainingCase, tmp
     train(TINY, lambda: [case], lambda step: 1.0, tmp_path / "b", lambda line: None, start=tmp_path / "a")
     again = torch.load(tmp_path / "b" / "fold_0" / "checkpoint_final.pth", weights_only=True)["network_weights"]
     assert all(torch.allclose(stored[name], again[name], atol=5e-3) for name in stored)
+
+
+def test_the_average_of_two_models_is_the_mean_of_their_weights(case: TrainingCase, tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        train(TINY, lambda: [case], lambda step: step / 3, tmp_path / name, lambda line: None, seed=seed)
+    average(TINY, [tmp_path / "a", tmp_path / "b"], tmp_path / "mean")
+    a, b, mean = (read_model(tmp_path / name).load_networks()[0].state_dict() for name in ("a", "b", "mean"))
+    assert all(torch.allclose(mean[name], (a[name] + b[name]) / 2, atol=2e-3) for name in mean)
 
 
 def test_no_case_is_said(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from segrap.image import Image, read_image
 from segrap.training.patches import Variation
 from segrap.training.scores import dice, scores_as_table
-from segrap.training.small_model import Recipe, TrainingCase, by_the_clock, train
+from segrap.training.small_model import Recipe, TrainingCase, average, by_the_clock, train
 
 # OpenKBP's label values; its one mandible is split in the midline into SegRap's two.
 OPENKBP_LABELS = {1: "BrainStem", 2: "SpinalCord", 3: "Parotid_R", 4: "Parotid_L", 5: "Esophagus", 6: "Larynx"}
@@ -158,7 +158,7 @@ def score(model_folder: Path, patients: Iterable[Path]) -> dict[str, list[float]
 
 
 def main() -> None:
-    """Train on a folder of OpenKBP patients and write the model folder, or score one."""
+    """Train on a folder of OpenKBP patients and write the model folder, average several, or score one."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train")
@@ -166,11 +166,17 @@ def main() -> None:
     training.add_argument("output", type=Path, help="model folder to write")
     training.add_argument("--minutes", type=float, default=150)
     training.add_argument("--start", type=Path, help="model folder to go on from")
+    averaging = commands.add_parser("average")
+    averaging.add_argument("models", type=Path, nargs="+", help="model folders, trained on from each other")
+    averaging.add_argument("--output", type=Path, required=True, help="model folder to write")
     scoring = commands.add_parser("score")
     scoring.add_argument("model", type=Path)
     scoring.add_argument("patients", type=Path)
     scoring.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.command == "average":
+        average(RECIPE, arguments.models, arguments.output)
+        return
     folders = sorted(folder for folder in arguments.patients.iterdir() if folder.is_dir())
     if arguments.command == "train":
         cases = [read_case(folder) for folder in folders]

@@ -264,6 +264,25 @@ def partial_loss(features: Any, head: Any, labels: Any, missing: tuple[int, ...]
     return cross_entropy + 1.0 - dice[present].mean()
 
 
+def average(recipe: Recipe, models: Sequence[Path], folder: Path) -> None:
+    """Write a model folder whose weights are the mean of those of `models`, trained on from each other.
+
+    Weights before and after more training lie in one valley, and half-way between them unseen patients fare best.
+    Raises ModelError when one of them is no model.
+    """
+    import torch
+
+    from segrap.models.folder import read_model
+
+    read = [read_model(model) for model in models]
+    networks = [model.load_networks()[0] for model in read]
+    with torch.no_grad():
+        for together in zip(*(network.parameters() for network in networks), strict=True):
+            together[0].copy_(torch.stack(together).mean(0))
+    cases = json.loads((models[0] / "dataset.json").read_text(encoding="utf-8"))["numTraining"]
+    write_model_folder(recipe, networks[0], int(cases), folder)
+
+
 def write_model_folder(recipe: Recipe, network: Any, cases: int, folder: Path) -> None:
     """Write dataset.json, plans.json, segrap.json and fold_0/checkpoint_final.pth (float16 weights) into `folder`."""
     import torch
