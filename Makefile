@@ -4,7 +4,7 @@
 # make bench  measures speed and memory (about an hour, most of it beside nnunetv2, MONAI and TotalSegmentator)
 # make train-demo-model   renders patients, trains and scores the demonstration model (hours)
 # make train-segrap DATASET=FOLDER OUTPUT=FOLDER GPU_MEMORY=GB   with nnunetv2, in its own environment (docs/training.md; days)
-# make train-openkbp-model OPENKBP=FOLDER   the research model of eight organs, from OpenKBP's train/ and validation/ (hours)
+# make train-openkbp-model OPENKBP=FOLDER   the research model of eight organs, from OpenKBP's train/ and validation/ (hours; then --start and average, see its training.log)
 
 PYTHON ?= python3
 BIN := .venv/bin
