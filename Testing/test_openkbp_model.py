@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from scipy import ndimage
 from segrap.contour_files.seg_nrrd import read_seg_nrrd
 from segrap.contours import Contours
 from segrap.image import read_image
+from segrap.models.library import SHIPPED
 from segrap.training.openkbp import RECIPE, split_mandible
 from segrap.training.scores import dice
+from segrap.training.small_model import CONFIGURATION
 
 NAMES = {name for name in RECIPE.labels if name != "background"}
 
@@ -45,6 +48,13 @@ def test_an_unseen_patients_organs_are_where_the_clinic_drew_them(contours: Cont
     drawn = split_mandible(read_image(patient / "labels.nii.gz").array)
     for name in ("BrainStem", "SpinalCord", "Parotid_L", "Parotid_R", "Mandible_L", "Mandible_R"):
         assert dice(contours.mask(name), drawn == RECIPE.labels[name]) > 0.65, name
+
+
+def test_its_plans_are_the_recipes_and_bring_a_ct_to_the_grid_as_training_did() -> None:
+    """Linear, as `read_case` does it: cubic interpolation of what was learned from linear cost 0.006 of mean Dice."""
+    plans = json.loads((SHIPPED / "OpenKBP_8" / "plans.json").read_text(encoding="utf-8"))
+    assert plans == RECIPE.plans()
+    assert plans["configurations"][CONFIGURATION]["resampling_fn_data_kwargs"]["order"] == 1
 
 
 @pytest.mark.parametrize("scan", ["visible_human_head"])
