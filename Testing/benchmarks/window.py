@@ -13,12 +13,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import slicer
 from desktop import Desktop
-from nnunet_folders import write_model_folder
 from PySide6 import QtCore
 from scene import balls
 
@@ -53,13 +51,6 @@ def large(image: Image) -> Image:
 
 def main() -> None:
     os.environ["SEGRAP_MODELS"] = tempfile.mkdtemp()
-    facts = {
-        "version": "0.1",
-        "licence": "CC0-1.0",
-        "intended_use": "research",
-        "channels": ["non_contrast", "contrast"],
-    }
-    write_model_folder(Path(os.environ["SEGRAP_MODELS"]) / "Pair", facts=facts, spacing=[5.0, 5.0, 5.0])
     desktop = Desktop()
     sys.excepthook = sys.__excepthook__  # tests look at what the host has caught; here it must be seen
     widget = desktop.open("SegRapSlicer")
@@ -71,7 +62,7 @@ def main() -> None:
     with longest_gap("recognising the pair, measuring how it lies"):
         desktop.app.processEvents()
         desktop.wait(lambda: not widget._inputs.measuring)
-    ui.modelComboBox.setProperty("currentIndex", ui.modelComboBox.findText("Pair"))
+    ui.modelComboBox.setProperty("currentIndex", ui.modelComboBox.findText("SegRapPhantom"))
     for patient in ("first", "second"):
         with longest_gap(f"click on Auto-contour, {patient} patient"):
             start = time.perf_counter()
@@ -81,7 +72,7 @@ def main() -> None:
             begun = time.perf_counter() - start
             desktop.wait(lambda: not logic.running or logic.progress.stage.startswith("Contouring"))
         with longest_gap("contouring, taking the contours over"):
-            desktop.wait(lambda: not logic.running, 1800)  # a network that knows nothing takes long to paint
+            desktop.wait(lambda: not logic.running, 1800)
         print(f"   the process was at work {begun:.2f} s after the click")
 
     contours = balls()
