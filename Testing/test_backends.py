@@ -47,7 +47,7 @@ def otherwise(network: UNet) -> None:
 
 @pytest.fixture
 def patch(model: Model) -> np.ndarray:
-    shape = (len(model.channels), *model.patch_size)
+    shape = (1, len(model.channels), *model.patch_size)
     return np.random.default_rng(3).normal(size=shape).astype(np.float32)
 
 

@@ -162,10 +162,10 @@ def test_one_label_is_painted_into_every_layer_of_the_table(model: Model, images
 
 def test_features_are_accumulated_where_they_are_fewer_and_give_the_same_scores(tmp_path: Path) -> None:
     model = read_model(write_model_folder(tmp_path, folds=("0", "1"), mirror_axes=(1, 2)))
-    patch = np.random.default_rng(0).normal(size=(2, 8, 24, 32)).astype(np.float32)
+    patch = np.random.default_rng(0).normal(size=(1, 2, 8, 24, 32)).astype(np.float32)
     in_features, in_scores, chosen = (torch_backend(model, maps=maps) for maps in ("features", "scores", None))
     assert (in_features.channels, in_scores.channels, chosen.channels) == (12, 4, 4)
-    for_scores = [backend.features(patch).flatten(0, 2) for backend in (in_features, in_scores)]
+    for_scores = [backend.features(patch).flatten(0, 3) for backend in (in_features, in_scores)]
     scores = [backend.head.scores(maps) for backend, maps in zip((in_features, in_scores), for_scores, strict=True)]
     assert torch.allclose(*scores, atol=1e-4)
     shares = [
@@ -190,9 +190,9 @@ def test_how_much_folds_disagree_is_measured_for_each_structure_that_was_found(
 
 def test_mirroring_is_done_only_along_the_axes_that_the_model_allows(tmp_path: Path) -> None:
     model = read_model(write_model_folder(tmp_path, mirror_axes=(2,)))
-    patch = np.random.default_rng(0).normal(size=(2, 8, 24, 32)).astype(np.float32)
+    patch = np.random.default_rng(0).normal(size=(1, 2, 8, 24, 32)).astype(np.float32)
     plain, mirrored = (torch_backend(model, mirror=mirror) for mirror in (False, True))
-    both = [plain.features(patch), plain.features(patch[..., ::-1].copy()).flip(2)]
+    both = [plain.features(patch), plain.features(patch[..., ::-1].copy()).flip(3)]
     assert torch.allclose(mirrored.features(patch), torch.stack(both).mean(0), atol=1e-5)
 
 

@@ -156,10 +156,12 @@ print(json.dumps({"total": told.total, "torch": "torch" in sys.modules}))
 
 def test_the_best_way_that_fits_is_chosen(model: Model) -> None:
     possible = ways(model, (60, 1024, 1024), (3.0, 0.5, 0.5), 4, ["GPU", "torch"])
-    gpu, gpu_half, cpu, cpu_half = possible
-    assert gpu.gpu > gpu_half.gpu and cpu.to_come > cpu_half.to_come
+    *many, gpu, gpu_half, cpu, cpu_half = possible
+    assert [way.batch for way in possible] == [8, 4, 2, 1, 1, 1, 1]  # tiles of 8 x 64 x 64 voxels are small for a GPU
+    assert many[0].gpu > many[-1].gpu > gpu.gpu > gpu_half.gpu and cpu.to_come > cpu_half.to_come
     plenty = 10**12
-    assert choose(possible, plenty, plenty) is gpu
+    assert choose(possible, plenty, plenty) is many[0] and "8 tiles at once" in many[0].words(None)
+    assert choose(possible, plenty, gpu.gpu) is gpu
     assert choose(possible, plenty, gpu_half.gpu) is gpu_half
     assert choose(possible, plenty, 0) is cpu
     assert choose([cpu, cpu_half], cpu_half.to_come) is cpu_half

@@ -67,7 +67,8 @@ def segment(
     spacing_zyx: mm, in array order.
     output_plan: `model.output_plan(...)`.
     device: auto (CUDA, then MPS where there is one), cpu, cuda, cuda:N or mps.
-    progress: called before every tile. cancelled: asked before every slice and every layer of the network.
+    progress: called before every tile, or before the few that a GPU runs at once. cancelled: asked before every slice
+        and every layer of the network.
     mirror: average over flips along the axes that the model allows, as nnU-Net does by default.
     skip_air: leave out tiles on which no voxel of the body depends; then labels are nnU-Net's inside the body (above
         -500 HU, without what is thin and lies apart, as couch and mask), and background where no tile was run.
@@ -163,6 +164,7 @@ def segment(
             backend,
             lambda dtype: FeatureRing(grid, plan, backend.channels, backend.device, weights, dtype),
             way.accumulators,
+            way.batch if backend.device != CPU else 1,
             source,
             lambda: open_on(CPU),
             lambda words: report(MEMORY, done / plan.count, words),
@@ -173,10 +175,10 @@ def segment(
         )
         run.followers = (painter, shells)
         for number, row in enumerate(plan.rows):
-            for y, x in row.tiles:
+            for starts in row.groups(run.batch):
                 report("Contouring", done / plan.count, f"tile {done + 1} of {plan.count}")
-                run.add((row.start, y, x))
-                done += 1
+                run.add(starts)
+                done += len(starts)
             last = number + 1 == len(plan.rows)
             for z, maps, covered in run.ring.take(row.start, grid.padded[0] if last else plan.rows[number + 1].start):
                 shells.add(z, maps, painter.paint(z, maps, covered), covered)

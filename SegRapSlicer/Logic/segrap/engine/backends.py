@@ -1,6 +1,6 @@
-"""Running the networks on one patch, and what makes them run: torch on the CPU, CUDA or MPS, or OpenVINO on the CPU.
+"""Running the networks on patches, and what makes them run: torch on the CPU, CUDA or MPS, or OpenVINO on the CPU.
 
-A backend turns a patch into `channels` maps at the patch's resolution, and has a `Head` that turns those into class
+A backend turns patches into `channels` maps at their resolution, and has a `Head` that turns those into class
 scores, voxel by voxel. Because the head is linear, whatever is linear afterwards (mirroring means, the weighted sum
 over tiles, interpolation, the mean over folds) may be done on the maps, which are fewer than the classes, and the head
 is applied once per voxel at the end. Where the classes are fewer, the maps are the class scores and the head is empty;
@@ -61,20 +61,20 @@ class Backend:
         scores = model.labels.score_channels + (len(runners) > 1)
         self.channels = scores if head.weight is None else head.weight.shape[1]
 
-    def features(self, patch: np.ndarray) -> torch.Tensor:
-        """(channel, z, y, x) float32 patch to (z, y, x, channels) float32 maps on `device`.
+    def features(self, patches: np.ndarray) -> torch.Tensor:
+        """(n, channel, z, y, x) float32 patches to (n, z, y, x, channels) float32 maps on `device`; on the CPU n is 1.
 
         They may lie in memory that the next call reuses.
         """
-        x = torch.from_numpy(patch)[None].to(self.device)
+        x = torch.from_numpy(patches).to(self.device)
         with torch.inference_mode():
             maps = [self._mean_over_flips(runner, x) for runner in self._runners]
             if len(maps) == 1:
                 return maps[0]
             if self._maps == "features":
-                return torch.cat(maps, dim=3)
+                return torch.cat(maps, dim=-1)
             mean = torch.stack(maps).mean(0)
-            return torch.cat((mean, share_that_differs(maps, mean, regions=self._regions)[..., None]), dim=3)
+            return torch.cat((mean, share_that_differs(maps, mean, regions=self._regions)[..., None]), dim=-1)
 
     def _mean_over_flips(self, runner: FoldRunner, x: torch.Tensor) -> torch.Tensor:
         maps = runner(x)
@@ -82,7 +82,8 @@ class Backend:
             return maps
         total = maps.clone()
         for flip in self._flips:
-            total += torch.flip(runner(torch.flip(x, [axis + 2 for axis in flip])), flip)
+            mirrored = runner(torch.flip(x, [axis + 2 for axis in flip]))
+            total += torch.flip(mirrored, [axis + 1 for axis in flip])
         return total.div_(len(self._flips) + 1)
 
 

@@ -29,6 +29,9 @@ GPU_CONTEXT = 600_000_000  # an assumption, not measured
 # How many tensors of the size of the network's first features exist at once at the end of its decoder, beside what the
 # encoder keeps: with torch the joined input (2), the output, and the three copies in the order its kernels want.
 FULL_SIZE_TENSORS = {"torch": 6, "OpenVINO": 5, "GPU": 6}
+# A GPU runs so many tiles at once that it has work to spread: tiles of about so many voxels together, at most so many.
+# Both are assumptions, not measured. The number is a power of two, see `TileRow.groups`.
+GPU_VOXELS, GPU_TILES = 2_000_000, 8
 SLICES_AT_ONCE = 3  # finished slices that are interpolated and measured, with their means in float32
 
 
@@ -37,7 +40,7 @@ class Forecast:
     """What a run takes at its peak, in bytes.
 
     present: what the process holds before the run, images included. to_come: what the run adds to that.
-    gpu: what it takes of the GPU's memory.
+    gpu: what it takes of the GPU's memory. batch: how many tiles are run at once.
     """
 
     runner: Runner
@@ -45,6 +48,7 @@ class Forecast:
     present: int
     to_come: int
     gpu: int = 0
+    batch: int = 1
 
     @property
     def total(self) -> int:
@@ -60,7 +64,8 @@ class Forecast:
     def words(self, free: int | None) -> str:
         """A line for the person: what the run will take, and what is free if that is known."""
         known = "" if free is None else f"; {_gigabytes(free)} are free"
-        return f"{self.needs[0].upper()}{self.needs[1:]}, tiles added up in {self.accumulators}{known}"
+        at_once = f", {self.batch} tiles at once" if self.batch > 1 else ""
+        return f"{self.needs[0].upper()}{self.needs[1:]}, tiles added up in {self.accumulators}{at_once}{known}"
 
 
 def forecast(
@@ -71,12 +76,14 @@ def forecast(
     runner: Runner,
     accumulators: Accumulators = "float32",
     *,
+    batch: int = 1,
     window: Sequence[int] | None = None,
     image_bytes: int | None = None,
 ) -> Forecast:
     """What contouring a scan takes.
 
     shape, spacing_zyx: voxels and mm of the images, in array order (z, y, x). layers: label layers that are made.
+    batch: how many tiles are run at once.
     window: rows and columns of the network's grid that tiles cover; None for all, which is what a scan without air
     needs. image_bytes: of all images together; None for int16.
     Raises ModelError when the plans do not describe a network that can be run here.
@@ -94,12 +101,12 @@ def forecast(
     ring = depth * area * (each * network.maps + 4)
     slices = SLICES_AT_ONCE * area * (4 * network.maps + 16)
     fed = 4 * len(model.channels) * depth * area
-    tile = 4 * (network.kept + FULL_SIZE_TENSORS[runner] * network.first + network.more_maps)
+    tile = 4 * batch * (network.kept + FULL_SIZE_TENSORS[runner] * network.first + network.more_maps)
     weights = network.weights_bytes * len(model.folds)
     made = layers * voxels
     if runner == "GPU":
         gpu = GPU_CONTEXT + weights + ring + slices + tile
-        return Forecast(runner, accumulators, PROCESS + images, RUNNER[runner] + weights + made + fed, gpu)
+        return Forecast(runner, accumulators, PROCESS + images, RUNNER[runner] + weights + made + fed, gpu, batch)
     if runner == "OpenVINO":
         weights *= 2  # it keeps them in its own order beside what it read
     return Forecast(
@@ -118,14 +125,24 @@ def ways(
     window: Sequence[int] | None = None,
     image_bytes: int | None = None,
 ) -> list[Forecast]:
-    """What a run may do, the best way first: the runners in their order, each in float32 before float16, or only in
-    the accumulators that are asked for. The rest as for `forecast`."""
+    """What a run may do, the best way first: the runners in their order, each with more tiles at once before fewer and
+    in float32 before float16, or only in the accumulators that are asked for. The rest as for `forecast`."""
     kinds: tuple[Accumulators, ...] = (accumulators,) if accumulators else ("float32", "float16")
-    return [
-        forecast(model, shape, spacing_zyx, layers, runner, kind, window=window, image_bytes=image_bytes)
-        for runner in runners
-        for kind in kinds
-    ]
+    found = []
+    for runner in runners:
+        steps = [(kinds[0], batch) for batch in _batches(model, runner)] + [(kind, 1) for kind in kinds[1:]]
+        for kind, batch in steps:
+            told = forecast(
+                model, shape, spacing_zyx, layers, runner, kind, batch=batch, window=window, image_bytes=image_bytes
+            )
+            found.append(told)
+    return found
+
+
+def _batches(model: PlannedModel, runner: Runner) -> list[int]:
+    """How many tiles to run at once, the best number first, always down to 1."""
+    most = min(GPU_TILES, GPU_VOXELS // prod(model.patch_size)) if runner == "GPU" else 1
+    return [1 << power for power in reversed(range(max(1, most).bit_length()))]
 
 
 def choose(possible: Sequence[Forecast], free: int | None, gpu_free: int | None = None) -> Forecast:

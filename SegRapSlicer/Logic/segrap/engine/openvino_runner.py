@@ -88,7 +88,7 @@ class OpenVINORunner:
             self._request.cancel()
             self._request.wait()
             raise
-        return torch.from_numpy(self._request.get_output_tensor(0).data)[0]
+        return torch.from_numpy(self._request.get_output_tensor(0).data)
 
 
 def converted(

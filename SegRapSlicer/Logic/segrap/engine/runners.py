@@ -1,4 +1,4 @@
-"""One fold's network, run by torch: a patch in, its maps out. `openvino_runner` has the other kind."""
+"""One fold's network, run by torch: patches in, their maps out. `openvino_runner` has the other kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stop:
 
 
 class FoldRunner(Protocol):
-    """(1, channel, z, y, x) float32 patch to (z, y, x, maps) float32, on the patch's device.
+    """(n, channel, z, y, x) float32 patches to (n, z, y, x, maps) float32, on the patches' device; on the CPU n is 1.
 
     The maps may lie in memory that the next call reuses.
     """
@@ -46,7 +46,7 @@ class MapsOf(torch.nn.Module):
         self.network, self.maps = network, maps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(1, channel, z, y, x) to (1, z, y, x, maps)."""
+        """(n, channel, z, y, x) to (n, z, y, x, maps)."""
         if self.maps == "features":
             maps = self.network.features(x)
         else:
@@ -80,7 +80,7 @@ class TorchRunner:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode(), self._precision():
-            return self._module(x)[0].float()
+            return self._module(x).float()
 
 
 def cpu_has_bfloat16() -> bool:

@@ -57,7 +57,7 @@ def relative_difference(network: UNet, runner: FoldRunner, model: Model, maps: M
     x = torch.from_numpy(content)
     with torch.inference_mode():
         found = runner(x.to(device)).cpu().double()
-        expected = MapsOf(network.cpu(), maps)(x)[0].double()
+        expected = MapsOf(network.cpu(), maps)(x).double()
     network.to(device)
     difference = float((found - expected).norm() / expected.norm())
     return difference if np.isfinite(difference) else float("inf")

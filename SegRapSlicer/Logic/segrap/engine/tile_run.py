@@ -1,6 +1,6 @@
-"""Running tiles and adding them up, in less memory when it runs out on the way: half the ring, then the CPU.
+"""Running tiles and adding them up, in less memory when it runs out: fewer at once, half the ring, then the CPU.
 
-The tiles that are done are kept: a ring is converted or moved slice by slice, and only the tile that failed is run
+The tiles that are done are kept: a ring is converted or moved slice by slice, and only the tiles that failed are run
 again.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from segrap.engine.backends import CPU, Backend, out_of_memory
@@ -21,6 +22,7 @@ Start = tuple[int, int, int]
 HALF_SUMS = "For want of memory the sums of tiles were kept in float16: a few voxels at borders of contours may differ."
 GPU_TOO_SMALL = "The GPU has too little free memory for this model and CT: the CPU was used."
 OTHER_STEP = "Tiles lay {:g} of their size apart (nnU-Net's: 0.5): contours may differ from the model's usual ones."
+FEWER_AT_ONCE = "For want of memory fewer tiles are run at once."
 ON_CPU = "For want of GPU memory the CPU went on."
 
 
@@ -28,6 +30,7 @@ class TileRun:
     """Runs tiles and adds them up in `ring`; `backend` and ring change when memory runs out.
 
     make_ring: gives an empty ring of that type. accumulators: the type to begin with, float16 if that does not fit.
+    batch: how many tiles to run at once, to begin with.
     open_on_cpu: makes the networks ready on the CPU, and nothing else. say: told each step down, a sentence.
     remarks: the steps that the reader of the contours should know of.
     """
@@ -37,46 +40,60 @@ class TileRun:
         backend: Backend,
         make_ring: Callable[[torch.dtype], FeatureRing],
         accumulators: Accumulators,
+        batch: int,
         source: NetworkInput,
         open_on_cpu: Callable[[], Backend],
         say: Callable[[str], None],
     ) -> None:
-        self.backend = backend
+        self.backend, self.batch = backend, batch
         self.ring = _first_that_fits(make_ring, accumulators)
         self.followers: Sequence[LayerPainter | ShellMargins] = ()  # what works on the same device as the ring
         self.remarks: list[str] = [HALF_SUMS] if self.ring.dtype == torch.float16 else []
         self._source, self._open_on_cpu, self._say = source, open_on_cpu, say
 
-    def add(self, start: Start) -> None:
-        """Run the tile at `start` and add it up. Raises MemoryError when even the smallest way is too large."""
-        while (maps := self._maps(start)) is None:
-            self._step_down()
-        self.ring.add(maps, start)
+    def add(self, starts: Sequence[Start]) -> None:
+        """Run the tiles at `starts` at once, or fewer when memory runs out, and add them up.
 
-    def _maps(self, start: Start) -> torch.Tensor | None:
-        """The tile's maps, or None when memory ran out."""
+        Raises MemoryError when even the smallest way is too large.
+        """
+        while (maps := self._maps(starts)) is None:
+            self._step_down(len(starts))
+            if len(starts) > self.batch:
+                for first in range(0, len(starts), self.batch):
+                    self.add(starts[first : first + self.batch])
+                return
+        for one, start in zip(maps, starts, strict=True):
+            self.ring.add(one, start)
+
+    def _maps(self, starts: Sequence[Start]) -> torch.Tensor | None:
+        """The tiles' maps, (tile, z, y, x, maps), or None when memory ran out."""
         try:
-            return self.backend.features(self._source.patch(start))
+            return self.backend.features(np.stack([self._source.patch(start) for start in starts]))
         except (MemoryError, RuntimeError) as fault:
             if not out_of_memory(fault):
                 raise
             return None  # only now, with the error, goes what the network held
 
-    def _step_down(self) -> None:
-        if self.ring.dtype == torch.float32:
+    def _step_down(self, tiles: int) -> None:
+        words = FEWER_AT_ONCE
+        if tiles > 1:
+            self.batch = tiles // 2
+        elif self.ring.dtype == torch.float32:
             self.ring.to_float16()
-            self.remarks.append(HALF_SUMS)
+            words = HALF_SUMS
         elif self.backend.device != CPU:
             self.ring.to(CPU)
-            self.backend = self._open_on_cpu()
+            self.backend, self.batch = self._open_on_cpu(), 1
             for follower in self.followers:
                 follower.to(CPU, self.backend.head)
-            self.remarks.append(ON_CPU)
+            words = ON_CPU
         else:
             raise MemoryError
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._say(self.remarks[-1])
+        if words != FEWER_AT_ONCE:
+            self.remarks.append(words)
+        self._say(words)
 
 
 def _first_that_fits(make_ring: Callable[[torch.dtype], FeatureRing], accumulators: Accumulators) -> FeatureRing:

@@ -6,7 +6,7 @@ them in a test. A tile is left out only if no voxel of the body depends on it; i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,15 @@ class TileRow:
 
     start: int
     tiles: list[tuple[int, int]]
+
+    def groups(self, most: int) -> Iterator[list[tuple[int, int, int]]]:
+        """The (z, y, x) starts, in groups that run at once: of a power of two, so that there are few sizes, of which
+        a GPU's library finds the fastest kernels once."""
+        first = 0
+        while first < len(self.tiles):
+            size = 1 << (min(most, len(self.tiles) - first).bit_length() - 1)
+            yield [(self.start, y, x) for y, x in self.tiles[first : first + size]]
+            first += size
 
 
 @dataclass(frozen=True)
