@@ -31,6 +31,7 @@ def test_a_missing_peer_is_named_and_a_later_call_adds_what_it_measures(tmp_path
     rows = compare(tmp_path, "segrap", "nnunetv2", peers=tmp_path / "nowhere")
     assert "not installed" in rows["nnunetv2, defaults"][1]
     assert float(rows["segrap"][1].split()[0]) > 0
+    assert re.search(r"Measuring confidence took \d", (tmp_path / "RESULTS.md").read_text())
     if not PEER_PYTHON.is_file():
         pytest.skip(f"nnunetv2 is not installed: run {sys.executable} Testing/make_peers.py")
     rows = compare(tmp_path, "segrap", "nnunetv2")

@@ -54,6 +54,7 @@ def _section(race: Race) -> str:
     if knobs := [c for c in CONTESTANTS if c.knob and "cpu_s" in runs.get(c.name, [{}])[0]]:
         lines += ["", "What changes the result, beside what does not:", ""]
         lines += _table(race, runs, [BY_NAME[name] for name in ("segrap", "segrap-quick", "nnunetv2")] + knobs)
+    lines += _confidence(runs)
     if parts := _parts(runs):
         listed = ", ".join(f"{name} {value:.0f}" for name, value in parts.items())
         needed = race.needed_gb(BY_NAME["nnunetv2"])
@@ -114,6 +115,15 @@ def _reference_s(runs: Mapping[str, list[Run]], key: str) -> float | None:
 def _parts(runs: Mapping[str, list[Run]]) -> dict[str, float]:
     """Processor seconds of nnunetv2's parts, if they were measured."""
     return runs.get(PARTS.name, [{}])[0].get("parts", {})
+
+
+def _confidence(runs: Mapping[str, list[Run]]) -> list[str]:
+    """What measuring confidence takes of the engine's processor seconds, each run by itself."""
+    found = [one for name in ("segrap", "segrap-quick") for one in runs.get(name, []) if one.get("parts")]
+    shares = sorted(100 * one["parts"]["confidence"] / one["cpu_s"] for one in found)
+    if not shares:
+        return []
+    return ["", f"Measuring confidence took {shares[0]:.1f} to {shares[-1]:.1f} % of the processor seconds of segrap."]
 
 
 def _spread(found: list[Run], key: str) -> str:
