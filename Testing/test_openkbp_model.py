@@ -15,8 +15,8 @@ from segrap.contours import Contours
 from segrap.image import read_image
 from segrap.models.library import SHIPPED
 from segrap.training.openkbp import RECIPE, split_mandible
+from segrap.training.recipe import CONFIGURATION
 from segrap.training.scores import dice
-from segrap.training.small_model import CONFIGURATION
 
 NAMES = {name for name in RECIPE.labels if name != "background"}
 

@@ -13,8 +13,9 @@ from segrap import anatomy
 from segrap.errors import InputError, ModelError
 from segrap.models.folder import read_model
 from segrap.training import openkbp, phantom_model
-from segrap.training.patches import PatchSampler, Variation
-from segrap.training.small_model import Recipe, TrainingCase, average, partial_loss, train
+from segrap.training.patches import PatchSampler
+from segrap.training.recipe import Recipe, TrainingCase, Variation
+from segrap.training.small_model import average, partial_loss, train
 
 TINY = Recipe(
     name="Tiny",

@@ -22,7 +22,7 @@ from segrap.errors import ModelError
 from segrap.models.network import UNet, build_network
 
 if TYPE_CHECKING:
-    from segrap.models.folder import Model
+    from segrap.models.plans import PlannedModel
 
 # numpy 1 and 2 call the function that rebuilds a number by different module names; a file may hold either.
 _REBUILD_NUMBER = np.float64(0).__reduce__()[0]
@@ -85,7 +85,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(weights, str(settings.get("configuration")), str(content["trainer_name"]), tuple(axes))
 
 
-def check_weights(model: Model, fold: str, weights: Mapping[str, Any]) -> None:
+def check_weights(model: PlannedModel, fold: str, weights: Mapping[str, Any]) -> None:
     """Compare the names and shapes of a checkpoint's weights with the network of its plans. Raises ModelError."""
     with torch.device("meta"):
         network = _build(model)
@@ -101,13 +101,14 @@ def check_weights(model: Model, fold: str, weights: Mapping[str, Any]) -> None:
         )
 
 
-def load_network(model: Model, fold: str) -> UNet:
-    """The network of one fold in float32 (weights may be float16 on disk), on the CPU, in evaluation mode."""
-    weights = read_checkpoint(model.checkpoint_path(fold)).weights
+def load_network(model: PlannedModel, path: Path) -> UNet:
+    """The network of one fold's checkpoint in float32 (weights may be float16 on disk), on the CPU, in evaluation
+    mode."""
+    weights = read_checkpoint(path).weights
     network = _build(model)
     network.load_state_dict(weights)
     return network.float().eval().requires_grad_(False)
 
 
-def _build(model: Model) -> UNet:
+def _build(model: PlannedModel) -> UNet:
     return build_network(model.configuration, len(model.channels), model.labels.score_channels)

@@ -84,7 +84,7 @@ class Model(PlannedModel):
         """Build one float32 network per fold, on the CPU, in evaluation mode, with its weights."""
         from segrap.models.checkpoint import load_network
 
-        return [load_network(self, fold) for fold in self.folds]
+        return [load_network(self, self.checkpoint_path(fold)) for fold in self.folds]
 
 
 def read_model(folder: str | Path, folds: Sequence[str | int] | None = None) -> Model:

@@ -24,10 +24,10 @@ from typing import Any
 
 from segrap import anatomy
 from segrap.errors import ModelError
+from segrap.models.plans import V1_PREPROCESSOR
 from segrap.models.restricted_pickle import read_pickle
 
 CHECKPOINT = "model_final_checkpoint.model"
-PREPROCESSOR = "GenericPreprocessor"
 MOST_FEATURES = 320  # Generic_UNet.MAX_NUM_FILTERS_3D
 
 # Trainers of nnunet 1.7.1 that change neither the network nor what is done with its output.
@@ -161,14 +161,14 @@ class _Description:
 
     def _translate(self, plans: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
         channels = range(int(plans["num_modalities"]))
-        preprocessor = plans.get("preprocessor_name") or PREPROCESSOR
+        preprocessor = plans.get("preprocessor_name") or V1_PREPROCESSOR
         order = [int(axis) for axis in plans.get("transpose_forward") or (0, 1, 2)]
         schemes = [str(plans["normalization_schemes"][c]) for c in channels]
         masked = [bool(plans["use_mask_for_norm"][c]) for c in channels]
         convolutions = int(plans.get("conv_per_stage", 2))
         for wrong, what in (
             (len(stage["patch_size"]) != 3, "is 2-D"),
-            (preprocessor != PREPROCESSOR, f"wants the preprocessor {preprocessor}"),
+            (preprocessor != V1_PREPROCESSOR, f"wants the preprocessor {preprocessor}"),
             (order != [0, 1, 2], "has its axes in another order"),
             (any(scheme in _OTHER_SCHEMES for scheme in schemes), f"normalises by {', '.join(schemes)}"),
             (any(masked), "normalises inside a mask"),
@@ -187,7 +187,7 @@ class _Description:
         }
         count = len(pools) + 1
         configuration = {
-            "preprocessor_name": PREPROCESSOR,
+            "preprocessor_name": V1_PREPROCESSOR,
             "patch_size": [int(n) for n in stage["patch_size"]],
             "spacing": [float(mm) for mm in stage["current_spacing"]],
             "normalization_schemes": [_SCHEMES.get(scheme, "ZScoreNormalization") for scheme in schemes],

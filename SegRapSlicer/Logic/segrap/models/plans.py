@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from segrap.errors import ModelError
-from segrap.models import nnunet_v1
 from segrap.models.labels import Labels, read_labels
 
 CHECKPOINT = "checkpoint_final.pth"
+V1_PREPROCESSOR = "GenericPreprocessor"
 ROLES = ("non_contrast", "contrast")
 NORMALISATIONS = ("ZScoreNormalization", "CTNormalization", "NoNormalization")
 RESAMPLING = "resample_data_or_seg_to_shape"
@@ -73,7 +73,7 @@ class PlannedModel:
     @property
     def of_nnunet_v1(self) -> bool:
         """True for a model imported from nnU-Net v1, whose arithmetic differs in the ways that `nnunet_v1` lists."""
-        return bool(self.configuration.get("preprocessor_name") == nnunet_v1.PREPROCESSOR)
+        return bool(self.configuration.get("preprocessor_name") == V1_PREPROCESSOR)
 
 
 def read_planned_model(folder: str | Path) -> PlannedModel:
@@ -178,7 +178,7 @@ def _resolve_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any
     if resolved.get("previous_stage"):
         raise ModelError(f"{name} is the second stage of a cascade, which cannot be run here.")
     for key, owner, allowed in (
-        ("preprocessor_name", resolved, ("DefaultPreprocessor", nnunet_v1.PREPROCESSOR)),
+        ("preprocessor_name", resolved, ("DefaultPreprocessor", V1_PREPROCESSOR)),
         ("label_manager", plans, ("LabelManager",)),
     ):
         if owner.get(key, allowed[0]) not in allowed:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from segrap.image import Image, read_image
-from segrap.training.patches import Variation
+from segrap.training.recipe import Recipe, TrainingCase, Variation
 from segrap.training.scores import dice, scores_as_table
-from segrap.training.small_model import Recipe, TrainingCase, average, by_the_clock, train
+from segrap.training.small_model import average, by_the_clock, train
 
 # OpenKBP's label values; its one mandible is split in the midline into SegRap's two.
 OPENKBP_LABELS = {1: "BrainStem", 2: "SpinalCord", 3: "Parotid_R", 4: "Parotid_L", 5: "Esophagus", 6: "Larynx"}

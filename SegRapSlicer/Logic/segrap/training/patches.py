@@ -7,38 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from segrap.training.small_model import Recipe, TrainingCase
+from segrap.training.recipe import Recipe, TrainingCase
 
-
-@dataclass(frozen=True)
-class Variation:
-    """How much patches differ from the patients they are cut from; every amount is drawn evenly up to its limit.
-
-    turns_deg: turns about the z, y and x axis. size, stretch: relative, of all axes together and of each alone.
-    bend_mm: standard deviation of a displacement that changes over `BEND_MM`. swapped: label value -> value of the
-    other side; if there is any, half of the patches are mirrored from left to right. sharpness: how much of the
-    detail under 3 voxels is taken away, or how much is added (lowest, highest). gain, shift: of the normalised
-    intensities, relative and absolute. noise: the most noise, its standard deviation in normalised units.
-    """
-
-    turns_deg: tuple[float, float, float] = (6.0, 0.0, 0.0)
-    size: float = 0.0
-    stretch: float = 0.08
-    bend_mm: float = 0.0
-    swapped: dict[int, int] = field(default_factory=dict)
-    sharpness: tuple[float, float] = (0.0, 0.0)
-    gain: float = 0.05
-    shift: float = 0.02
-    noise: float = 0.05
-
-
-BEND_MM = 40.0
+BEND_MM = 40.0  # over which a displacement of `Variation.bend_mm` changes
 
 
 class PatchSampler:

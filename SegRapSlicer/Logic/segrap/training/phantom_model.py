@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from segrap import anatomy
-from segrap.training.patches import Variation
+from segrap.training.recipe import Recipe, TrainingCase, Variation
 from segrap.training.scores import dice, scores_as_table
-from segrap.training.small_model import Recipe, TrainingCase, by_the_clock, train
+from segrap.training.small_model import by_the_clock, train
 from segrap.writing import replacing
 
 # Patients for training have seeds from 1000 on; those for scoring lie below, so the two can never mix.
