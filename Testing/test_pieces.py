@@ -30,6 +30,18 @@ def test_small_pieces_go_large_ones_and_other_structures_stay() -> None:
     assert np.array_equal(layers, expected)
 
 
+def test_nodes_and_air_cells_stay_however_small() -> None:
+    layers = np.zeros((1, 20, 20, 20), dtype=np.uint8)
+    placement = {name: (0, number + 1) for number, name in enumerate(("GTVnd", "GTVp", "Mastoid_L", "Brain"))}
+    for number, (_, value) in enumerate(placement.values()):
+        layers[0, :5, 5 * number : 5 * number + 4, :5] = value
+        layers[0, 10, 5 * number, 10] = value
+    expected = layers.copy()
+    expected[0, 10, 15, 10] = 0
+    assert list(remove_stray_pieces(layers, placement, (3.0, 1.0, 1.0))) == ["Brain"]
+    assert np.array_equal(layers, expected)
+
+
 def test_pieces_that_touch_at_a_corner_are_one() -> None:
     layers = np.zeros((1, 6, 6, 6), dtype=np.uint8)
     layers[0, :3, :3, :3], layers[0, 3, 3, 3] = 1, 1

@@ -21,6 +21,7 @@ from segrap.errors import InputError
 from segrap.geometry import same_grid
 from segrap.image import AxisOrder, Image
 from segrap.label_layers import Box
+from segrap.pieces import MANY_PIECES_EXPECTED
 from segrap.progress import Progress, ProgressCallback
 
 Severity = Literal["fault", "unusual", "note"]
@@ -29,9 +30,6 @@ Place = tuple[int, int, int]
 
 SCAN_LENGTH_DEPENDENT = frozenset({"SpinalCord", "Esophagus", "Trachea"})
 """They go on below every head-and-neck scan: cut by its lower end, and as long as the scan allows."""
-
-MANY_PIECES_EXPECTED = frozenset({"GTVnd", "Mastoid_L", "Mastoid_R", "PharynxConst"})
-"""Several nodes, separate air cells, a thin muscle in sheets: pieces of these are no sign of a fault."""
 
 HOLD_AIR = frozenset(
     {"OralCavity", "PharynxConst", "Larynx", "Larynx_Glottic", "Larynx_Supraglot", "Trachea", "Esophagus"}

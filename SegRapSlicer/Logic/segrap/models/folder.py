@@ -5,7 +5,7 @@ A folder holds `dataset.json`, `plans.json` and `fold_*/checkpoint_final.pth`, a
     {"name": "...", "version": "1.0", "licence": "...", "description": "...",
      "intended_use": "demonstration" | "research" | "clinical",
      "channels": ["non_contrast", "contrast"],        one or two, in the model's channel order
-     "one_piece": false,                               true: pieces apart from the largest are removed
+     "one_piece": false,                               true: small pieces apart from an organ are removed
      "orientation": "LPS" | "RAS",                     how the arrays lay that it was trained on
      "structures": {"label name": ["Structure", ...]}, for labels with names of their own
      "split_at_midline": {"label name": ["Left", "Right"]}}  for labels that hold both sides
@@ -48,7 +48,7 @@ class Model(PlannedModel):
     """A model that can be run here.
 
     mirror_axes: axes, in network order, over which the network may be mirrored and averaged; () for none.
-    one_piece: small pieces apart from the largest of each structure are to be removed (`segrap.pieces`).
+    one_piece: small pieces apart from the largest of each organ are to be removed (`segrap.pieces`).
     hash: "sha256:..." over every file that changes the result.
     """
 

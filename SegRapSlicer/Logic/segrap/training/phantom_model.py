@@ -58,11 +58,12 @@ RECIPE = Recipe(
     intensities=((-1000.0, 1800.0, 0.0, 250.0), (-1000.0, 1800.0, 0.0, 250.0)),
     metadata={
         "name": "SegRapPhantom",
-        "version": "1.1",
+        "version": "1.2",
         "licence": "Apache-2.0",
         "intended_use": "demonstration",
         "description": "45 organs at risk and 2 tumour volumes of made-up patients. Never for a real one.",
         "channels": ["non_contrast", "contrast"],
+        "one_piece": True,
     },
 )
 
