@@ -26,10 +26,14 @@ GUARDED = (torch.Tensor.__getitem__, torch.Tensor.__setitem__, torch.Tensor.__in
 
 @dataclass
 class Faults:
-    """largest_bytes: the most memory that one tensor may take. wrong: convolutions come out wrong."""
+    """largest_bytes: the most memory that one tensor may take. wrong: convolutions come out wrong.
+
+    given_back: torch was told to leave to others what it does not use.
+    """
 
     largest_bytes: int | None = None
     wrong: bool = False
+    given_back: bool = False
 
 
 GPU = Faults()
@@ -103,7 +107,7 @@ class _Factories(TorchDispatchMode):
 @contextmanager
 def made_up_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     """While it lasts there seems to be a GPU, "cuda" or "mps"; gives what can be made to go wrong on it."""
-    GPU.largest_bytes, GPU.wrong = None, False
+    GPU.largest_bytes, GPU.wrong, GPU.given_back = None, False, False
     for module in (torch.cuda, torch.mps):
         monkeypatch.setattr(module, "_lazy_init", lambda: None, raising=False)
     if kind == "mps":
@@ -113,7 +117,7 @@ def made_up_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "made-up GPU")
-        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: setattr(GPU, "given_back", True))
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device=None: 0)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device=None: 0)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (10**10, 10**10))

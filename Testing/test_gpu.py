@@ -15,6 +15,7 @@ from nnunet_folders import write_model_folder
 
 from segrap.engine import MEMORY, Segmentation, segment
 from segrap.engine.backends import Networks
+from segrap.engine.stream import FeatureRing
 from segrap.engine.tile_run import FEWER_AT_ONCE, GPU_TOO_SMALL, HALF_SUMS, ON_CPU
 from segrap.models.folder import Model, read_model
 from segrap.progress import Progress
@@ -51,6 +52,20 @@ def on_gpu(
     model: Model, images: list[np.ndarray], kind: str, progress: Callable[[Progress], None] | None = None
 ) -> Segmentation:
     return segment(model, images, SPACING, model.output_plan(), f"{kind}:0", progress=progress)
+
+
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
+    """The starts of all tiles that are added up."""
+    starts: list[tuple[int, int, int]] = []
+    add = FeatureRing.add
+    monkeypatch.setattr(FeatureRing, "add", lambda ring, maps, start: (starts.append(start), add(ring, maps, start)))
+    return starts
+
+
+def all_tiles_once(added: list[tuple[int, int, int]], said: list[Progress]) -> bool:
+    count = next(int(one.message.rsplit(" ", 1)[1]) for one in said if one.message.startswith("tile "))
+    return len(added) == len(set(added)) == count
 
 
 def share_that_differs(found: Segmentation, expected: Segmentation) -> float:
@@ -96,11 +111,12 @@ def test_a_run_on_a_gpu_gives_the_labels_of_the_cpu(
 
 
 def test_a_run_that_runs_out_of_gpu_memory_goes_down_step_by_step(
-    images: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[np.ndarray], added: list[tuple[int, int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fewer tiles at once, then float16, then the CPU; the tiles that are done are kept."""
     model = read_model(write_model_folder(tmp_path / "model", labels=ORGANS))
     expected, said = on_cpu(model, images), []
+    added.clear()
     with made_up_gpu("cuda", monkeypatch) as gpu:
 
         def watch(progress: Progress) -> None:
@@ -112,17 +128,19 @@ def test_a_run_that_runs_out_of_gpu_memory_goes_down_step_by_step(
     words = [one.message for one in said if one.stage == MEMORY]
     assert words[1:] == [FEWER_AT_ONCE] * 2 + [HALF_SUMS, ON_CPU]
     assert found.remarks == (HALF_SUMS, ON_CPU) and "on CPU" in found.engine
+    assert all_tiles_once(added, said)
     assert share_that_differs(found, expected) < 1e-2
 
 
 def test_fewer_tiles_at_once_are_no_remark_for_the_reader(
-    images: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[np.ndarray], added: list[tuple[int, int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = read_model(write_model_folder(tmp_path / "model", labels=ORGANS))
     patch_bytes = 4 * len(model.channels) * int(np.prod(model.patch_size))
     with made_up_gpu("cuda", monkeypatch):
         expected = on_gpu(model, images, "cuda")
     said: list[Progress] = []
+    added.clear()
     with made_up_gpu("cuda", monkeypatch) as gpu:
 
         def watch(progress: Progress) -> None:
@@ -131,8 +149,20 @@ def test_fewer_tiles_at_once_are_no_remark_for_the_reader(
                 gpu.largest_bytes = 5 * patch_bytes  # what one tile's features take, but not two tiles' features
 
         found = on_gpu(model, images, "cuda", watch)
-    assert [one.message for one in said if one.stage == MEMORY][1:] == [FEWER_AT_ONCE] * 3
+    assert [one.message for one in said if one.stage == MEMORY][1:] == [FEWER_AT_ONCE] * 2
+    assert all_tiles_once(added, said)
     assert not found.remarks and share_that_differs(found, expected) < 1e-2
+
+
+def test_what_a_run_took_of_the_gpu_beside_the_model_is_given_back(
+    images: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, networks = read_model(write_model_folder(tmp_path / "model", labels=ORGANS)), Networks()
+    with made_up_gpu("cuda", monkeypatch) as gpu:
+        segment(model, images, SPACING, model.output_plan(), "cuda:0", networks=networks)
+        kept = networks.open(model, "cuda:0").backend
+        networks.give_back_gpu_memory()
+        assert gpu.given_back and networks.open(model, "cuda:0").backend is kept
 
 
 def test_a_gpu_without_room_for_the_model_is_left_for_the_cpu(

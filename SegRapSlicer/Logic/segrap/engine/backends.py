@@ -140,6 +140,13 @@ class Networks:
         """Keep nothing, so that its memory is free."""
         self._key, self._kept = None, None
 
+    def give_back_gpu_memory(self) -> None:
+        """Leave to other programs what a run took of the GPU's memory beside the model, which stays."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        elif torch.backends.mps.is_available():
+            torch.mps.empty_cache()
+
     def likely_runner(self, device: torch.device) -> Runner:
         """What will run on a device, as far as that is known before anything is opened."""
         if device.type == "cuda":

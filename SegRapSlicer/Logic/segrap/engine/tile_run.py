@@ -56,12 +56,16 @@ class TileRun:
 
         Raises MemoryError when even the smallest way is too large.
         """
-        while (maps := self._maps(starts)) is None:
+        if len(starts) > self.batch:
+            half = len(starts) // 2
+            self.add(starts[:half])
+            self.add(starts[half:])
+            return
+        maps = self._maps(starts)
+        if maps is None:
             self._step_down(len(starts))
-            if len(starts) > self.batch:
-                for first in range(0, len(starts), self.batch):
-                    self.add(starts[first : first + self.batch])
-                return
+            self.add(starts)
+            return
         for one, start in zip(maps, starts, strict=True):
             self.ring.add(one, start)
 
