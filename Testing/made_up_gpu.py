@@ -26,13 +26,15 @@ GUARDED = (torch.Tensor.__getitem__, torch.Tensor.__setitem__, torch.Tensor.__in
 
 @dataclass
 class Faults:
-    """largest_bytes: the most memory that one tensor may take. wrong: convolutions come out wrong.
+    """largest_bytes: the most memory that one tensor may take. wrong: convolutions come out wrong. lacking: the words
+    with which an operation that is not there is refused, here a convolution.
 
     given_back: torch was told to leave to others what it does not use.
     """
 
     largest_bytes: int | None = None
     wrong: bool = False
+    lacking: str = ""
     given_back: bool = False
 
 
@@ -82,8 +84,10 @@ def compute(function: Any, args: Any, kwargs: Any) -> Any:
         kwargs = kwargs | {"device": torch.device("cpu")}
     args, kwargs = tree_map(lambda one: one.content if isinstance(one, OnGPU) else one, (args, kwargs))
     found = function(*args, **kwargs)
-    if GPU.wrong and "conv" in name and torch.device(target).type != "cpu":
-        found = found.flip(1)
+    if "conv" in name and torch.device(target).type != "cpu":
+        if GPU.lacking:
+            raise RuntimeError(GPU.lacking)
+        found = found.flip(1) if GPU.wrong else found
     if torch.device(target).type == "cpu":
         return found
     return tree_map(lambda one: _on(one, torch.device(target)) if isinstance(one, torch.Tensor) else one, found)
@@ -107,7 +111,7 @@ class _Factories(TorchDispatchMode):
 @contextmanager
 def made_up_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     """While it lasts there seems to be a GPU, "cuda" or "mps"; gives what can be made to go wrong on it."""
-    GPU.largest_bytes, GPU.wrong, GPU.given_back = None, False, False
+    GPU.largest_bytes, GPU.wrong, GPU.lacking, GPU.given_back = None, False, "", False
     for module in (torch.cuda, torch.mps):
         monkeypatch.setattr(module, "_lazy_init", lambda: None, raising=False)
     if kind == "mps":

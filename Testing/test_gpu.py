@@ -186,4 +186,24 @@ def test_a_gpu_that_computes_wrongly_is_not_used(
         gpu.wrong = True
         found = on_gpu(model, images, "cuda")
     assert any("computes this model wrongly" in remark for remark in found.remarks)
-    assert "on CPU" in found.engine and share_that_differs(found, expected) == 0
+    assert "GPU" not in found.engine and share_that_differs(found, expected) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("cuda", "CUDA error: no kernel image is available for execution on the device"),
+        ("mps", "Conv3D is only supported on MPS for MacOS_13_2 or newer"),
+    ],
+)
+def test_a_gpu_that_cannot_run_the_network_is_left_for_the_cpu(
+    kind: str, reason: str, images: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too old or too new for this torch, or of a system too old."""
+    model = read_model(write_model_folder(tmp_path / "model", labels=ORGANS))
+    expected = on_cpu(model, images)
+    with made_up_gpu(kind, monkeypatch) as gpu:
+        gpu.lacking = f"{reason}\nCompile with TORCH_USE_CUDA_DSA"
+        found = on_gpu(model, images, kind)
+    assert f"The GPU could not be used ({reason})." in found.remarks
+    assert "GPU" not in found.engine and share_that_differs(found, expected) < 1e-3

@@ -164,7 +164,7 @@ def segment(
             backend,
             lambda dtype: FeatureRing(grid, plan, backend.channels, backend.device, weights, dtype),
             way.accumulators,
-            way.batch if backend.device != CPU else 1,
+            way.batch if backend.runs_on != CPU else 1,
             source,
             lambda: open_on(CPU),
             lambda words: report(MEMORY, done / plan.count, words),

@@ -37,7 +37,8 @@ WORTH_CONVERTING = 10_000_000  # voxels to run: for fewer, a conversion (5 s) ta
 class Backend:
     """The networks of a model's folds, ready to run on patches.
 
-    name: what runs them, in words. device: where maps and head lie. channels: how many maps there are.
+    name: what runs them, in words. runs_on: where the networks run. device: where maps and head lie, the CPU for MPS.
+    channels: how many maps there are.
     stop: what a job puts its own check into, so that even a slow tile can be stopped at once.
     """
 
@@ -48,12 +49,13 @@ class Backend:
         maps: Maps,
         head: Head,
         name: str,
-        device: torch.device,
+        runs_on: torch.device,
         stop: Stop,
         *,
         mirror: bool,
     ) -> None:
-        self.name, self.device, self.head, self.stop = name, device, head, stop
+        self.name, self.head, self.stop = name, head, stop
+        self.runs_on, self.device = runs_on, _results_on(runs_on)
         self._runners, self._maps = runners, maps
         axes = model.mirror_axes if mirror else ()
         self._flips = [flip for count in range(1, len(axes) + 1) for flip in combinations(axes, count)]
@@ -62,7 +64,7 @@ class Backend:
         self.channels = scores if head.weight is None else head.weight.shape[1]
 
     def features(self, patches: np.ndarray) -> torch.Tensor:
-        """(n, channel, z, y, x) float32 patches to (n, z, y, x, channels) float32 maps on `device`; on the CPU n is 1.
+        """(n, channel, z, y, x) float32 patches to (n, z, y, x, channels) float32 maps on `device`. n is 1 but on CUDA.
 
         They may lie in memory that the next call reuses.
         """
@@ -184,32 +186,39 @@ def _open(
         runners = [TorchRunner(network, maps, where, half, stop) for network in networks]
         return list(runners), runners[0].name
 
-    ways: list[Callable[[], tuple[list[FoldRunner], str]]] = []
-    if device.type == "cpu":
-        if openvino:
-            ways.append(lambda: openvino_runners(model, maps, halves, convert, stop, say))
-        if halves:
-            ways.append(lambda: torch_runners(CPU, True))
-    else:
-        ways.append(lambda: torch_runners(device, True))
-    where = device
-    for way in ways:
+    ways: list[tuple[str, Callable[[], tuple[list[FoldRunner], str]]]] = []
+    if device.type != "cpu":
+        ways.append(("The GPU", lambda: torch_runners(device, True)))
+    elif openvino:
+        ways.append(("OpenVINO", lambda: openvino_runners(model, maps, halves, convert, stop, say)))
+    if device.type == "cpu" and halves:
+        ways.append(("bfloat16", lambda: torch_runners(CPU, True)))
+    for means, way in ways:
         try:
             runners, name = way()
             say(f"Testing {name}")
-            check_against_torch(model, networks, runners, maps, name, where)
+            check_against_torch(model, networks, runners, maps, name, _results_on(device))
             break
-        except NotUsable as reason:
-            if str(reason):
-                remarks.append(str(reason))
-            networks = model.load_networks() if where != CPU else networks  # they may have gone to the GPU
+        except (NotUsable, RuntimeError) as fault:
+            if out_of_memory(fault):
+                raise
+            reason = str(fault)
+            if not isinstance(fault, NotUsable):  # a driver, a GPU too old for this torch, an operation that it lacks
+                reason = f"{means} could not be used ({(reason.splitlines() or [type(fault).__name__])[0]})."
+            remarks += [reason] if reason else []
     else:
-        where = CPU
+        if device.type != "cpu":
+            opened = _open(model, CPU, mirror, quick, maps, openvino, convert, check, say)
+            return opened._replace(remarks=(*remarks, *opened.remarks))
         runners, name = torch_runners(CPU, False)
     head = Head(share_last=len(runners) > 1)
     if maps == "features":
-        head = Head.of_folds(heads, where, regions=model.labels.region_order is not None)
-    return Opened(Backend(model, runners, maps, head, name, where, stop, mirror=mirror), tuple(remarks))
+        head = Head.of_folds(heads, _results_on(device), regions=model.labels.region_order is not None)
+    return Opened(Backend(model, runners, maps, head, name, device, stop, mirror=mirror), tuple(remarks))
+
+
+def _results_on(device: torch.device) -> torch.device:
+    return CPU if device.type == "mps" else device
 
 
 def choose_device(name: str) -> torch.device:

@@ -27,7 +27,7 @@ class Stop:
 
 
 class FoldRunner(Protocol):
-    """(n, channel, z, y, x) float32 patches to (n, z, y, x, maps) float32, on the patches' device; on the CPU n is 1.
+    """(n, channel, z, y, x) float32 patches to (n, z, y, x, maps) float32, on the patches' device. n is 1 but on CUDA.
 
     The maps may lie in memory that the next call reuses.
     """
@@ -58,11 +58,12 @@ class MapsOf(torch.nn.Module):
 class TorchRunner:
     """A network in torch. half: in float16 on CUDA, as nnU-Net runs there, and in bfloat16 on the CPU.
 
-    Apple's MPS runs in float32: its half precision has not been tried.
+    Apple's MPS runs in float32: its half precision has not been tried. It runs nothing but the network: much else is
+    missing there, float64 for a start, and its memory is the CPU's anyway.
     """
 
     def __init__(self, network: UNet, maps: Maps, device: torch.device, half: bool, stop: Stop) -> None:
-        self._module = MapsOf(network.to(device), maps).eval()
+        self._module, self._device = MapsOf(network.to(device), maps).eval(), device
         self._precision: Callable[[], AbstractContextManager[Any]] = nullcontext
         precision = "float32"
         if device.type == "cuda":
@@ -80,7 +81,7 @@ class TorchRunner:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode(), self._precision():
-            return self._module(x).float()
+            return self._module(x.to(self._device)).float().to(x.device)
 
 
 def cpu_has_bfloat16() -> bool:

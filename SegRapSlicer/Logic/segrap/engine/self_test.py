@@ -29,7 +29,7 @@ def check_against_torch(
 ) -> None:
     """Return if the runners agree with torch, float32, CPU; raise NotUsable, with the reason, if they do not.
 
-    name: what runs them, with versions, hardware and, at its end, the precision.
+    name: what runs them, with versions, hardware and, at its end, the precision. device: where they take patches from.
     """
     record = conversions_folder(model.hash) / "tested.json"
     known = _read(record)
@@ -54,11 +54,11 @@ def relative_difference(network: UNet, runner: FoldRunner, model: Model, maps: M
     content = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     content[..., : shape[-1] // 3] -= 3.0
     content[:, :, :, shape[3] // 2 :] += 1.0
-    x = torch.from_numpy(content)
+    x, belongs = torch.from_numpy(content), next(network.parameters()).device
     with torch.inference_mode():
         found = runner(x.to(device)).cpu().double()
         expected = MapsOf(network.cpu(), maps)(x).double()
-    network.to(device)
+    network.to(belongs)
     difference = float((found - expected).norm() / expected.norm())
     return difference if np.isfinite(difference) else float("inf")
 

@@ -144,12 +144,8 @@ class LayerPainter:
         self._depth_taps = frame.score_taps[0]
         window = plan.inside(grid)
         self._target = [t.within(w.start, w.stop) for t, w in zip(frame.score_taps[1:], window, strict=True)]
-        exact = np.float32 if device.type == "mps" else np.float64  # MPS has no float64
         self._taps = [
-            tuple(
-                torch.from_numpy(part[cut]).to(device)
-                for part in (t.lower - w.start, t.upper - w.start, t.weight.astype(exact))
-            )
+            tuple(torch.from_numpy(part[cut]).to(device) for part in (t.lower - w.start, t.upper - w.start, t.weight))
             for t, w, cut in zip(frame.score_taps[1:], window, self._target, strict=True)
         ]
         self._next = 0

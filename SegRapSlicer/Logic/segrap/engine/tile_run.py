@@ -85,7 +85,7 @@ class TileRun:
         elif self.ring.dtype == torch.float32:
             self.ring.to_float16()
             words = HALF_SUMS
-        elif self.backend.device != CPU:
+        elif self.backend.runs_on != CPU:
             self.ring.to(CPU)
             self.backend, self.batch = self._open_on_cpu(), 1
             for follower in self.followers:
