@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 HERE = Path(__file__).resolve().parent
 PEER_PYTHON = Path(os.environ.get("SEGRAP_PEERS_PYTHON", HERE.parent / ".venv-peers" / "bin" / "python"))
@@ -40,3 +41,12 @@ def test_a_missing_peer_is_named_and_a_later_call_adds_what_it_measures(tmp_path
     as_nnunetv2, as_exact = (float(ours[column].split()[0]) for column in (6, 7))
     assert as_nnunetv2 >= 99.98
     assert as_exact >= float(theirs[7].split()[0])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_comparison_on_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    program = [sys.executable, HERE / "benchmarks" / "inference.py", "--case", "tiny", "--device", "cuda"]
+    program += ["--work", tmp_path / "work", "--results", tmp_path / "RESULTS.md"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "no CUDA device" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -26,7 +26,7 @@ SAMPLE_S = 0.2
 class Measurement:
     """wall_s, cpu_s: the job alone, as the process itself says. process_*: all of the process and its children, from
     start to end. other_cores: how many processors other work kept busy meanwhile, on average. engine: what ran the
-    network, in the words of segrap."""
+    network, in the words of segrap. gpu_gb: the most that torch held of the GPU's memory, in the process's words."""
 
     wall_s: float
     cpu_s: float
@@ -37,6 +37,7 @@ class Measurement:
     other_cores: float
     engine: str = ""
     parts: dict[str, float] | None = None
+    gpu_gb: float = 0.0
 
     @property
     def peak_gb(self) -> float:
@@ -49,7 +50,9 @@ def run(python: Path, script: Path, job: dict[str, Any], extra: dict[str, str]) 
     names = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment = inherited | {f"{name}_NUM_THREADS": threads for name in names} | extra
-    environment |= {"nnUNet_def_n_proc": threads, "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"nnUNet_def_n_proc": threads}
+    if job["device"] == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = job | {"answer": str(folder / "answer.json")}
@@ -66,7 +69,7 @@ def run(python: Path, script: Path, job: dict[str, Any], extra: dict[str, str]) 
         answer = json.loads((folder / "answer.json").read_text())
         other = max(0.0, (_busy_s() - before - cpu) / wall)
         return Measurement(
-            **{key: answer[key] for key in ("wall_s", "cpu_s", "engine", "parts") if key in answer},
+            **{key: answer[key] for key in ("wall_s", "cpu_s", "engine", "parts", "gpu_gb") if key in answer},
             process_wall_s=wall,
             process_cpu_s=cpu,
             tree_gb=tree_gb,

@@ -54,7 +54,7 @@ def main(job: dict) -> None:
     options = dict(job["options"])
     networks = Networks(openvino=options.pop("openvino", True))
     if job["kind"] == "open":
-        networks.open(read_model(job["model"]), "cpu", quick=options.get("quick", False))
+        networks.open(read_model(job["model"]), job["device"], quick=options.get("quick", False))
         return
     confidence = Stopwatch()
     for method in ("add", "finish"):
@@ -62,8 +62,10 @@ def main(job: dict) -> None:
     begin, cpu = time.perf_counter(), sum(os.times()[:4])
     model = read_model(job["model"])
     plan = model.output_plan()
-    found = segrap.engine.segment(model, images, job["spacing_mm"], plan, "cpu", networks=networks, **options)
+    found = segrap.engine.segment(model, images, job["spacing_mm"], plan, job["device"], networks=networks, **options)
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": sum(os.times()[:4]) - cpu, "engine": found.engine}
+    if job["device"] != "cpu":
+        took["gpu_gb"] = torch.cuda.max_memory_reserved() / 1e9
     took["parts"] = {"confidence": confidence.seconds}
 
     np.save(job["out"], found.layers)

@@ -36,7 +36,7 @@ def load_predictor(job: Job) -> Any:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(
-        device=torch.device("cpu"),
+        device=torch.device(job["device"]),
         tile_step_size=job["options"].get("step", 0.5),
         use_mirroring=job["options"].get("mirror", True),
         allow_tqdm=False,
@@ -212,6 +212,8 @@ def main(job: Job) -> None:
     answer = kinds[job["kind"]](job, images)
     end = seconds()
     took: dict[str, Any] = {"wall_s": end[0] - begin[0], "cpu_s": end[1] - begin[1]}
+    if job["device"] != "cpu":
+        took["gpu_gb"] = torch.cuda.max_memory_reserved() / 1e9
     if job["kind"] == "parts":
         took["parts"] = answer
     else:

@@ -32,7 +32,8 @@ ORACLE_GB = 6.0  # of a larger case no oracle is made
 
 @dataclass(frozen=True)
 class Contestant:
-    """kind: segrap, or a function of `inference_peers.py`. knob: it changes the result on purpose, and runs once."""
+    """kind: segrap, or a function of `inference_peers.py`. knob: it changes the result on purpose, and runs once.
+    on_gpu: it can run there too."""
 
     name: str
     title: str
@@ -40,16 +41,17 @@ class Contestant:
     options: dict[str, Any] = field(default_factory=dict)
     torch_resampling: bool = False
     knob: bool = False
+    on_gpu: bool = False
 
 
 CONTESTANTS = (
-    Contestant("segrap", "segrap", "segrap"),
+    Contestant("segrap", "segrap", "segrap", on_gpu=True),
     Contestant("segrap-torch", "segrap without OpenVINO", "segrap", {"openvino": False}),
     Contestant("segrap-quick", "segrap `--quick` (bfloat16)", "segrap", {"quick": True}),
-    Contestant("nnunetv2", "nnunetv2, defaults", "nnunetv2"),
+    Contestant("nnunetv2", "nnunetv2, defaults", "nnunetv2", on_gpu=True),
     Contestant("nnunetv2-torch", "nnunetv2, torch resampling", "nnunetv2", torch_resampling=True),
     Contestant("monai", "MONAI window, interpolate, argmax", "monai"),
-    Contestant("totalsegmentator", "TotalSegmentator's export", "totalsegmentator"),
+    Contestant("totalsegmentator", "TotalSegmentator's export", "totalsegmentator", on_gpu=True),
     Contestant("segrap-all-tiles", "segrap, tiles of air too", "segrap", {"skip_air": False}, knob=True),
     Contestant("segrap-step-0.75", "segrap, tile step 0.75", "segrap", {"step": 0.75}, knob=True),
     Contestant("nnunetv2-step-0.75", "nnunetv2, tile step 0.75", "nnunetv2", {"step": 0.75}, knob=True),
@@ -76,17 +78,19 @@ def needed_gb(contestant: Contestant, classes: int, network_voxels: int, voxels:
 
 
 class Race:
-    """One case, one model, mirrored or not, on so many processors; its runs and labels are kept under `work`."""
+    """One case, one model, mirrored or not, on so many processors, and with a GPU or without; its runs and labels are
+    kept under `work`."""
 
-    def __init__(self, case: Case, model: Model, work: Path, *, mirrored: bool, threads: int) -> None:
-        self.case, self.model, self.mirrored = case, model, mirrored
+    def __init__(self, case: Case, model: Model, work: Path, *, mirrored: bool, threads: int, device: str) -> None:
+        self.case, self.model, self.mirrored, self.device = case, model, mirrored, device
         self._user = work / "user"
         usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         self.processors = sorted(usable)[:threads]
         known = model.hash.removeprefix("sha256:")[:8]
-        self.title = f"{case.name}{', 8-fold mirroring' if mirrored else ''}"
+        self.title = f"{case.name}{', 8-fold mirroring' if mirrored else ''}{', GPU' if device != 'cpu' else ''}"
         mirroring = "mirrored" if mirrored else "plain"
-        self._folder = work / f"{case.name}-{mirroring}-{known}-{len(self.processors)}"
+        on_gpu = "" if device == "cpu" else f"-{device}"
+        self._folder = work / f"{case.name}-{mirroring}-{known}-{len(self.processors)}{on_gpu}"
         self._folder.mkdir(parents=True, exist_ok=True)
         models = work / "models" / known
         self._model = model_variant(model, models / mirroring, mirrored=mirrored)
@@ -106,6 +110,7 @@ class Race:
             "spacing_mm": self.case.spacing_mm,
             "options": contestant.options,
             "processors": self.processors,
+            "device": self.device,
             "out": str(self.labels(contestant)),
         }
 
@@ -139,7 +144,12 @@ class Race:
         for contestant in contestants:
             if contestant.kind == "segrap":
                 self._run_ours(self._job(contestant) | {"kind": "open"})
-        if ORACLE.name not in runs and not self.mirrored and self.needed_gb(ORACLE) < ORACLE_GB:
+        if (
+            ORACLE.name not in runs
+            and not self.mirrored
+            and self.device == "cpu"
+            and self.needed_gb(ORACLE) < ORACLE_GB
+        ):
             self._run_once(ORACLE, "once")
         failed: set[str] = set()
         for number in range(repeats):
@@ -160,6 +170,7 @@ class Race:
         else:
             result |= asdict(found)
             said = f"{found.cpu_s:.1f} s of processor, {found.wall_s:.1f} s by the clock, {found.peak_gb:.2f} GB"
+            said += f", {found.gpu_gb:.2f} GB of the GPU" if found.gpu_gb else ""
             if contestant.kind != "parts":
                 result["labels"] = hashlib.sha256(self.labels(contestant).read_bytes()).hexdigest()[:16]
         with (self._folder / "runs.jsonl").open("a") as file:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 from inference_race import BY_NAME, CONTESTANTS, ORACLE, PARTS, Contestant, Race, revision
 
 from segrap import anatomy
@@ -44,7 +45,7 @@ def _section(race: Race) -> str:
         f"## {race.title}: {shape} voxels of {spacing} mm",
         "",
         f"Model {race.model.name} {race.model.version}, {race.model.labels.score_channels} classes, {network} voxels "
-        f"for its network{', all 8 mirrorings' if race.mirrored else ''}. {_machine()}, {threads} "
+        f"for its network{', all 8 mirrorings' if race.mirrored else ''}. {_machine(race.device)}, {threads} "
         f"thread{'s' * (threads > 1)}. {' to '.join(dict.fromkeys((dates[0], dates[-1])))}. "
         f"Engine {revision('segrap')}; {revision('nnunetv2')}. "
         f"Meanwhile other work kept {min(other):.1f} to {max(other):.1f} processors busy.",
@@ -76,6 +77,7 @@ def _table(race: Race, runs: Mapping[str, list[Run]], contestants: list[Contesta
         "wall s (range)",
         "with imports, processor s",
         "peak GB",
+        *(["of the GPU"] if race.device != "cpu" else []),
         "as nnunetv2: body / everywhere",
         "as exact: body / everywhere, voxels that differ",
         "Dice, organs / tumours",
@@ -97,6 +99,7 @@ def _table(race: Race, runs: Mapping[str, list[Run]], contestants: list[Contesta
             _spread(found, "wall_s"),
             f"{median(one['process_cpu_s'] for one in found):.1f}",
             f"{max(max(one['tree_gb'], one['largest_process_gb']) for one in found):.2f}",
+            *([f"{max(one['gpu_gb'] for one in found):.2f}"] if race.device != "cpu" else []),
             *comparison.cells(contestant),
             str(len(found)) + ("" if len({one["labels"] for one in found}) == 1 else ", labels differ"),
         ]
@@ -185,11 +188,12 @@ def _equal(differs: np.ndarray) -> str:
     return f"{100 * (1 - np.count_nonzero(differs) / differs.size):.4f}"
 
 
-def _machine() -> str:
-    """Processor and memory, without the computer's name."""
+def _machine(device: str) -> str:
+    """Processor, memory and GPU, without the computer's name."""
     name = platform.processor() or platform.machine()
     listed = Path("/proc/cpuinfo")
     if listed.exists() and (found := re.search(r"model name\s*:\s*(.+)", listed.read_text())):
         name = found[1]
+    name = f"{torch.cuda.get_device_name()}, {name}" if device != "cpu" else name
     memory = f"{psutil.virtual_memory().total / 1e9:.0f} GB"
     return f"{name}, {psutil.cpu_count()} processors, {memory}, {platform.system()}, Python {platform.python_version()}"

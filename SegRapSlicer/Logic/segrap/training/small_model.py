@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from segrap.errors import InputError
+from segrap.errors import InputError, ModelError
 from segrap.training.patches import PatchSampler
 from segrap.training.recipe import CONFIGURATION, Recipe, TrainingCase
 
@@ -37,12 +37,11 @@ def train(
 
     passed: which part of the training is over after that many steps; it ends at 1. See `by_the_clock`.
 
-    cases: asked again every 100 steps, so that cases still being made can join. start: a model folder of this recipe,
-    or of one with fewer features, to go on from with half the learning rate. The learning rate falls to zero on the
-    way, and the weights of the classes in the loss become equal per voxel: while small classes weigh more, they are
-    drawn too large.
+    cases: asked again every 100 steps, so that cases still being made can join. start: a model folder of this recipe
+    to go on from, with half the learning rate. The learning rate falls to zero on the way, and the weights of the
+    classes in the loss become equal per voxel: while small classes weigh more, they are drawn too large.
 
-    Raises InputError when there is no case, ModelError when `start` is no model of such a recipe.
+    Raises InputError when there is no case, ModelError when `start` is no model of this recipe.
     """
     import torch
 
@@ -54,9 +53,13 @@ def train(
     network = build_network(recipe.plans()["configurations"][CONFIGURATION], len(recipe.channel_names), classes)
     if start:
         from segrap.models.folder import read_model
-        from segrap.training.widening import begin_as
 
-        begin_as(network, read_model(start).load_networks()[0].state_dict())
+        trained = read_model(start).load_networks()[0].state_dict()
+        if {name: one.shape for name, one in trained.items()} != {
+            n: one.shape for n, one in network.state_dict().items()
+        }:
+            raise ModelError(f"Training cannot go on from {start}: it has another network than the recipe.")
+        network.load_state_dict(trained)
     network.train()
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_follow)
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-4)
