@@ -145,6 +145,15 @@ def test_several_nodes_are_not_a_fault() -> None:
     assert check(contours(GTVnd=ball(20, 20, 42, 10) | ball(20, 40, 12, 8))) == ()
 
 
+def test_specks_among_the_nodes_want_a_look() -> None:
+    nodes = ball(20, 20, 42, 10) | ball(20, 40, 12, 8)
+    nodes[5, 50, 10:12] = nodes[35, 10, 10:13] = True
+    (finding,) = check(contours(GTVnd=nodes))
+    assert (finding.kind, finding.severity) == ("pieces", "unusual")
+    assert "2 of its 4 pieces are smaller than 0.05 cc" in finding.message
+    assert finding.where == (35, 10, 11)
+
+
 def test_empty_slices_inside_a_structure_are_reported_as_a_gap_and_not_as_pieces() -> None:
     eye = ball(20, 20, 42, 14)
     eye[20:22] = False

@@ -178,8 +178,6 @@ def _edge(contours: Contours, name: str, facts: StructureFacts) -> list[Finding]
 
 
 def _pieces_and_gaps(contours: Contours, name: str, slice_axis: int) -> list[Finding]:
-    if name == "GTVnd":
-        return []
     from scipy import ndimage  # not before it is needed: Slicer imports this module when it starts
 
     mask, box = contours.mask_in_box(name)
@@ -188,6 +186,8 @@ def _pieces_and_gaps(contours: Contours, name: str, slice_axis: int) -> list[Fin
         return []
     sizes = np.bincount(pieces.reshape(-1), minlength=count + 1)
     sizes[0] = 0
+    if name == "GTVnd":  # as many pieces as there are nodes
+        return _specks(name, pieces, sizes, contours.geometry.voxel_volume_cc, box)
     findings = []
     main = sizes >= STRAY_SHARE * sizes.sum()
     others = tuple(axis for axis in range(3) if axis != slice_axis)
@@ -224,6 +224,19 @@ def _pieces_and_gaps(contours: Contours, name: str, slice_axis: int) -> list[Fin
             )
         )
     return findings
+
+
+def _specks(name: str, pieces: np.ndarray, sizes: np.ndarray, voxel_cc: float, box: Box) -> list[Finding]:
+    specks = np.flatnonzero((sizes > 0) & (sizes * voxel_cc < SPECK_CC))
+    if not len(specks):
+        return []
+    one = int(specks[np.argmax(sizes[specks])])
+    are = "is" if len(specks) == 1 else "are"
+    message = (
+        f"{len(specks)} of its {len(sizes) - 1} pieces {are} smaller than {SPECK_CC} cc. "
+        "Look whether a node lies there, and delete what is none."
+    )
+    return [Finding(name, "pieces", "unusual", message, _middle(pieces == one, box))]
 
 
 def _air(contours: Contours, name: str, image: Image) -> list[Finding]:
