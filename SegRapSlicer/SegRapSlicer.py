@@ -347,7 +347,7 @@ class SegRapSlicerLogic(ScriptedLoadableModuleLogic):
         return None
 
     def _addSegmentation(self, outcome):
-        self.remarks = outcome.remarks
+        self.remarks = outcome.contours.provenance.remarks  # on the inputs and on the run
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
         node.CreateDefaultDisplayNodes()
         fill_segmentation(node, outcome.contours)

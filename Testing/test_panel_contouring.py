@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import sys
@@ -61,6 +62,20 @@ def test_contours_that_arrive_while_another_module_is_open_are_there_on_return(p
     panel.widget.exit()
     panel.desktop.close_scene()
     assert panel.ui.reviewTable.property("rowCount") == 0
+
+
+def test_what_the_run_did_to_the_contours_is_said_in_the_panel(panel: Panel, case: PhantomCase, models: Path) -> None:
+    facts = models / "Single" / "segrap.json"
+    before = facts.read_text()
+    facts.write_text(json.dumps(json.loads(before) | {"one_piece": True}))
+    try:
+        panel.load(PLAIN, case.non_contrast)
+        panel.choose_model("Single")
+        panel.click("autoContourButton")
+        panel.wait_until_idle()
+    finally:
+        facts.write_text(before)
+    assert "Small pieces apart from the structure were removed, as the model asks: " in panel.text("statusLabel")
 
 
 def test_cancel_ends_the_job_within_a_second_and_leaves_the_scene_as_it_was(

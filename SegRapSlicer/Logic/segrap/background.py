@@ -54,10 +54,9 @@ class Scan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished job: contours on the grid of the non-contrast CT, remarks on the inputs, findings on the contours."""
+    """A finished job: contours on the grid of the non-contrast CT, and what the checks found in them."""
 
     contours: Contours
-    remarks: tuple[str, ...]
     findings: tuple[Finding, ...]
 
 
@@ -211,7 +210,7 @@ class BackgroundContouring:
             Finding(**{**entries, "where": entries["where"] and tuple(entries["where"])})
             for entries in reply["findings"]
         )
-        return Outcome(contours, tuple(reply["remarks"]), findings)
+        return Outcome(contours, findings)
 
     def _ended(self, status: int) -> SegRapError:
         last = self._log[-1] if self._log else "it left no message"

@@ -20,7 +20,7 @@ Replies:
         the first of the stage "Contouring" names what computes in its message, the others the tile; those of the stage
         "Memory" tell what the run will take and what is free, and each step down to less
     {"reply": "result", "job", "layers": NAME.npy in the folder, (layer, z, y, x) uint8 on the non-contrast CT's grid,
-     "structures": {NAME: facts}, "provenance", "channels": of the models, "remarks": on the inputs, "findings"}
+     "structures": {NAME: facts}, "provenance", "channels": of the models, "findings"}
         facts, provenance, findings: the fields of segrap.contours.StructureFacts (box as [[start, stop], ...]),
         segrap.contours.Provenance and segrap.quality.Finding
     {"reply": "error", "job", "kind": name of a class of segrap.errors, "message", "about": see SegRapError}
@@ -148,7 +148,6 @@ class Worker:
             "structures": {name: facts_to_json(facts) for name, facts in contours.structures.items()},
             "provenance": contours.provenance.to_json(),
             "channels": channels(models),
-            "remarks": pair.remarks,
             "findings": [asdict(finding) for finding in findings],
         }
 
