@@ -75,10 +75,10 @@ class Worker:
         threading.Thread(target=self._listen, daemon=True).start()
         while (request := self._jobs.get()) is not None:
             answer = self._answer(request)
-            if self._networks is not None:
-                self._networks.give_back_gpu_memory()  # Slicer's views need it while this process waits
             self._running = None  # before the answer is out: the caller may send the next job at once
             self._reply(job=request["job"], **answer)
+            if self._networks is not None:
+                self._networks.give_back_gpu_memory()  # Slicer's views need it while this process waits
 
     def _listen(self) -> None:
         for line in self._requests:
