@@ -14,9 +14,9 @@ from nnunet_cases import smooth_head
 from nnunet_folders import write_model_folder
 
 from segrap.engine import MEMORY, Segmentation, segment
-from segrap.engine.backends import Networks
+from segrap.engine.backends import GPU_TOO_SMALL, Networks
 from segrap.engine.stream import FeatureRing
-from segrap.engine.tile_run import FEWER_AT_ONCE, GPU_TOO_SMALL, HALF_SUMS, ON_CPU
+from segrap.engine.tile_run import FEWER_AT_ONCE, HALF_SUMS, ON_CPU
 from segrap.models.folder import Model, read_model
 from segrap.progress import Progress
 
@@ -174,6 +174,26 @@ def test_a_gpu_without_room_for_the_model_is_left_for_the_cpu(
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (10**8, 10**10))
         found = on_gpu(model, images, "cuda")
     assert GPU_TOO_SMALL in found.remarks and "GPU" not in found.engine
+    assert share_that_differs(found, expected) < 1e-3
+
+
+@pytest.mark.parametrize("taken_when", ["Testing ", "torch "])
+def test_a_gpu_whose_memory_others_took_meanwhile_is_left_for_the_cpu(
+    taken_when: str, images: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was room when the run was planned: then not even the test's patch fits, or, after it, no sums of tiles."""
+    model = read_model(write_model_folder(tmp_path / "model", labels=ORGANS))
+    expected, said = on_cpu(model, images), []
+    with made_up_gpu("cuda", monkeypatch) as gpu:
+
+        def watch(progress: Progress) -> None:
+            said.append(progress.message)
+            if progress.message.startswith(taken_when):
+                gpu.largest_bytes = 1000
+
+        found = on_gpu(model, images, "cuda", watch)
+    assert any(message.startswith(taken_when) and "made-up GPU" in message for message in said)
+    assert found.remarks[0] == GPU_TOO_SMALL and "GPU" not in found.engine
     assert share_that_differs(found, expected) < 1e-3
 
 

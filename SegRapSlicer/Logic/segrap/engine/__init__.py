@@ -86,14 +86,21 @@ def segment(
     used), ResourceError (no such device, or too little memory: if that is foreseen, before anything is loaded),
     Cancelled.
     """
-    from segrap.engine.backends import CPU, Networks, choose_device, free_gpu_bytes, memory_errors_explained
+    from segrap.engine.backends import (
+        CPU,
+        GPU_TOO_SMALL,
+        Networks,
+        choose_device,
+        free_gpu_bytes,
+        memory_errors_explained,
+    )
     from segrap.engine.body import tiles_with_body
     from segrap.engine.confidence import ShellMargins
     from segrap.engine.free_memory import free_bytes
     from segrap.engine.memory import choose, ways
     from segrap.engine.prepare import NetworkInput, plan_frame
     from segrap.engine.stream import FeatureRing, LayerPainter
-    from segrap.engine.tile_run import GPU_TOO_SMALL, OTHER_STEP, TileRun
+    from segrap.engine.tile_run import OTHER_STEP, TileRun
     from segrap.engine.tiles import importance, plan_tiles, tile_grid
 
     def check() -> None:
@@ -162,13 +169,14 @@ def segment(
         weights = importance(grid.patch, rounded=not model.of_nnunet_v1)
         run = TileRun(
             backend,
-            lambda dtype: FeatureRing(grid, plan, backend.channels, backend.device, weights, dtype),
+            lambda dtype, device: FeatureRing(grid, plan, backend.channels, device, weights, dtype),
             way.accumulators,
             way.batch if backend.runs_on != CPU else 1,
             source,
             lambda: open_on(CPU),
             lambda words: report(MEMORY, done / plan.count, words),
         )
+        backend = run.backend
         painter = LayerPainter(frame, grid, plan, output_plan, backend.head, layers, backend.device)
         shells = ShellMargins(
             output_plan, painter.table, backend.head, model.spacing_mm, probabilities=model.of_nnunet_v1

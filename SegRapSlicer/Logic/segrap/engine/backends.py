@@ -31,6 +31,7 @@ from segrap.errors import ResourceError
 from segrap.models.folder import Model
 
 CPU = torch.device("cpu")
+GPU_TOO_SMALL = "The GPU has too little free memory for this model and CT: the CPU was used."
 WORTH_CONVERTING = 10_000_000  # voxels to run: for fewer, a conversion (5 s) takes longer than it saves
 
 
@@ -200,10 +201,12 @@ def _open(
             check_against_torch(model, networks, runners, maps, name, _results_on(device))
             break
         except (NotUsable, RuntimeError) as fault:
-            if out_of_memory(fault):
-                raise
             reason = str(fault)
-            if not isinstance(fault, NotUsable):  # a driver, a GPU too old for this torch, an operation that it lacks
+            if out_of_memory(fault):
+                if device.type == "cpu":
+                    raise
+                reason = GPU_TOO_SMALL
+            elif not isinstance(fault, NotUsable):  # a driver, a GPU too old for this torch, an operation that it lacks
                 reason = f"{means} could not be used ({(reason.splitlines() or [type(fault).__name__])[0]})."
             remarks += [reason] if reason else []
     else:

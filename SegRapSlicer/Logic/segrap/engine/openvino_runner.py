@@ -1,4 +1,4 @@
-"""One fold's network, run by OpenVINO on the CPU: about 1.7 times torch's speed, three times in bfloat16.
+"""One fold's network, run by OpenVINO on the CPU: about 1.9 times torch's speed, three times in bfloat16.
 
 OpenVINO is optional (`pip install segrap[openvino]`). A network is converted once, in a process of its own, for that
 takes seconds and some gigabytes (`conversion`), and kept in the user's library, checksummed. OpenVINO reports its use

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from segrap.engine.backends import CPU, Backend, out_of_memory
+from segrap.engine.backends import CPU, GPU_TOO_SMALL, Backend, out_of_memory
 from segrap.engine.confidence import ShellMargins
 from segrap.engine.memory import Accumulators
 from segrap.engine.prepare import NetworkInput
@@ -20,7 +20,6 @@ from segrap.engine.stream import FeatureRing, LayerPainter
 Start = tuple[int, int, int]
 
 HALF_SUMS = "For want of memory the sums of tiles were kept in float16: a few voxels at borders of contours may differ."
-GPU_TOO_SMALL = "The GPU has too little free memory for this model and CT: the CPU was used."
 OTHER_STEP = "Tiles lay {:g} of their size apart (nnU-Net's: 0.5): contours may differ from the model's usual ones."
 FEWER_AT_ONCE = "For want of memory fewer tiles are run at once."
 ON_CPU = "For want of GPU memory the CPU went on."
@@ -29,7 +28,8 @@ ON_CPU = "For want of GPU memory the CPU went on."
 class TileRun:
     """Runs tiles and adds them up in `ring`; `backend` and ring change when memory runs out.
 
-    make_ring: gives an empty ring of that type. accumulators: the type to begin with, float16 if that does not fit.
+    make_ring: gives an empty ring of that type on that device. accumulators: the type to begin with; float16 if that
+    does not fit, and the CPU if nothing fits on the GPU.
     batch: how many tiles to run at once, to begin with.
     open_on_cpu: makes the networks ready on the CPU, and nothing else. say: told each step down, a sentence.
     remarks: the steps that the reader of the contours should know of.
@@ -38,7 +38,7 @@ class TileRun:
     def __init__(
         self,
         backend: Backend,
-        make_ring: Callable[[torch.dtype], FeatureRing],
+        make_ring: Callable[[torch.dtype, torch.device], FeatureRing],
         accumulators: Accumulators,
         batch: int,
         source: NetworkInput,
@@ -46,10 +46,17 @@ class TileRun:
         say: Callable[[str], None],
     ) -> None:
         self.backend, self.batch = backend, batch
-        self.ring = _first_that_fits(make_ring, accumulators)
-        self.followers: Sequence[LayerPainter | ShellMargins] = ()  # what works on the same device as the ring
-        self.remarks: list[str] = [HALF_SUMS] if self.ring.dtype == torch.float16 else []
         self._source, self._open_on_cpu, self._say = source, open_on_cpu, say
+        ring = _first_that_fits(make_ring, accumulators, backend.device)
+        too_small = ring is None and backend.device != CPU
+        if too_small:
+            self.backend, self.batch = open_on_cpu(), 1
+            ring = _first_that_fits(make_ring, accumulators, CPU)
+        if ring is None:
+            raise MemoryError
+        self.ring = ring
+        self.followers: Sequence[LayerPainter | ShellMargins] = ()  # what works on the same device as the ring
+        self.remarks = [GPU_TOO_SMALL] * too_small + [HALF_SUMS] * (ring.dtype == torch.float16)
 
     def add(self, starts: Sequence[Start]) -> None:
         """Run the tiles at `starts` at once, or fewer when memory runs out, and add them up.
@@ -100,11 +107,13 @@ class TileRun:
         self._say(words)
 
 
-def _first_that_fits(make_ring: Callable[[torch.dtype], FeatureRing], accumulators: Accumulators) -> FeatureRing:
-    if accumulators == "float32":
+def _first_that_fits(
+    make_ring: Callable[[torch.dtype, torch.device], FeatureRing], accumulators: Accumulators, device: torch.device
+) -> FeatureRing | None:
+    for dtype in (torch.float32, torch.float16) if accumulators == "float32" else (torch.float16,):
         try:
-            return make_ring(torch.float32)
+            return make_ring(dtype, device)
         except (MemoryError, RuntimeError) as fault:
             if not out_of_memory(fault):
                 raise
-    return make_ring(torch.float16)
+    return None
