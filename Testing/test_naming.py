@@ -55,7 +55,7 @@ def test_a_site_renames_some_and_the_rest_keep_their_tg_263_names(tmp_path: Path
 )
 def test_what_cannot_be_a_name_is_refused_with_the_reason(tmp_path: Path, entries: object, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
-        read_names(template(tmp_path, entries))
+        names_of(anatomy.NAMES, read_names(template(tmp_path, entries)))
 
 
 def test_missing_template_is_told(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMATS = ("seg.nrrd", "rtstruct", "dicom-seg", "segrap", "nifti")
 
 output_folder = click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
+overwrite_results = click.option("--overwrite", is_flag=True, help="Replace all results that are in the output folder.")
 
 
 class Commands(click.Group):
@@ -67,6 +68,7 @@ def main() -> None:
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="May be given several times.")
 @click.option("--volumes", type=some_path, help="A site's own volumes for the checks: `segrap dataset statistics`.")
 @click.option("--allow-demo-model", is_flag=True, help="Let a demonstration model run on a real scan.")
+@overwrite_results
 @as_json
 def contour(
     ncct: Path,
@@ -80,6 +82,7 @@ def contour(
     formats: tuple[str, ...],
     volumes: Path | None,
     allow_demo_model: bool,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Contour a CT pair (or one CT); write contours, a table and a report into the output folder.
@@ -90,37 +93,44 @@ def contour(
     from segrap.ct.pair import load_pair
     from segrap.dataset.statistics import read_volume_ranges
     from segrap.progress import Progress
+    from segrap.results import check_place
 
+    check_place(output, overwrite)
     ranges = read_volume_ranges(volumes) if volumes else None
     chosen = anatomy.choose(name.strip() for name in structures.split(",")) if structures else None
     with progress_bar() as progress:
         progress(Progress("Reading the CT", 0.0))
         pair = load_pair(ncct, cect)
         how = {"device": device, "allow_demo_model": allow_demo_model, "quick": quick, "step": step}
-        result = _contour_and_write(pair, model_names, output, progress, formats, ranges, structures=chosen, **how)
+        result = _contour_and_write(
+            pair, model_names, output, progress, formats, ranges, overwrite, structures=chosen, **how
+        )
     _report(result, as_json)
 
 
 @main.command()
 @output_folder
 @click.option("--seed", default=1, show_default=True, help="Which made-up patient.")
+@overwrite_results
 @as_json
-def demo(output: Path, seed: int, as_json: bool) -> None:
+def demo(output: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     """Contour a made-up patient: the whole road, from two DICOM series to an RTSTRUCT, with pictures and report."""
     from segrap.ct.pair import load_pair
     from segrap.progress import Progress
+    from segrap.results import check_place
     from segrap.training.phantom import Phantom
     from segrap.training.phantom.files import write_dicom_pair
     from segrap.writing import replacing_folder
 
+    name = "made-up patient"
+    check_place(output, overwrite, also=[name])
     with progress_bar() as progress:
         progress(Progress("Making up a patient", 0.0))
-        scans = output / "made-up patient"
-        with replacing_folder(scans) as folder:
-            write_dicom_pair(Phantom(seed).render(), folder, seed)
+        with replacing_folder(output, instead_of=[name]) as folder:
+            write_dicom_pair(Phantom(seed).render(), folder / name, seed)
         progress(Progress("Reading the CT", 0.0))
-        pair = load_pair(scans)
-        result = _contour_and_write(pair, ("SegRapPhantom",), output, progress)
+        pair = load_pair(output / name)
+        result = _contour_and_write(pair, ("SegRapPhantom",), output, progress, overwrite=overwrite)
     _report(result, as_json)
 
 
@@ -131,16 +141,19 @@ def _contour_and_write(
     progress: ProgressCallback,
     formats: tuple[str, ...] = (),
     volume_ranges: dict[str, tuple[float, float]] | None = None,
+    overwrite: bool = False,
+    structures: tuple[str, ...] | None = None,
     **how: Any,
 ) -> dict[str, Any]:
     from segrap.composition import choose_models, compose
     from segrap.progress import Progress
-    from segrap.results import write_results
+    from segrap.results import choose_formats, write_results
 
-    models = choose_models(pair, model_names)
-    contours = compose(pair, models, progress=progress, **how)
+    choose_formats(pair, formats)  # what cannot be written is refused before the contouring
+    models = choose_models(pair, model_names, structures)
+    contours = compose(pair, models, structures, progress=progress, **how)
     progress(Progress("Writing", 1.0))
-    files, remarks = write_results(contours, pair, output, formats, volume_ranges)
+    files, remarks = write_results(contours, pair, output, formats, volume_ranges, overwrite)
     return {
         "title": contours.title,
         "files": [str(path) for path in files],
@@ -238,7 +251,7 @@ def write(contours: Path, ct_folder: Path, output: Path, structures: str | None,
     read = read_seg_nrrd(contours)
     _say_left_out(read.left_out)
     chosen = anatomy.choose(name.strip() for name in structures.split(",")) if structures else None
-    report = write_rtstruct(read, _series_of(ct_folder, read), output, chosen, called)
+    report = write_rtstruct(read, _series_under(read, ct_folder), output, chosen, called)
     for warning in report.warnings:
         say(warning)
     if report.empty:
@@ -252,10 +265,12 @@ def write(contours: Path, ct_folder: Path, output: Path, structures: str | None,
 @as_json
 def check(file: Path, ct_folder: Path, as_json: bool) -> None:
     """Look for what planning systems stumble over; exit status 3 if there is an error."""
+    from segrap.ct.dicom_series import read_series_folder
     from segrap.errors import InputError
     from segrap.rtstruct.lint import lint
+    from segrap.rtstruct.read import drawn_on
 
-    findings = lint(file, _series_of(ct_folder))
+    findings = lint(file, drawn_on(file, read_series_folder(ct_folder)))
     lines = [f"{finding.severity}: {finding.where}: {finding.what}" for finding in findings]
     give({"findings": [asdict(finding) for finding in findings]}, as_json, "\n".join(lines) or "Nothing found.")
     errors = sum(finding.severity == "error" for finding in findings)
@@ -274,25 +289,29 @@ def read(file: Path, ct_folder: Path, output: Path, names: Path | None) -> None:
     They are known by their SegRap or TG-263 names, and by those in the file of --names.
     """
     from segrap.contour_files.seg_nrrd import write_seg_nrrd
+    from segrap.ct.dicom_series import read_series_folder
     from segrap.naming import read_names
-    from segrap.rtstruct.read import read_rtstruct
+    from segrap.rtstruct.read import drawn_on, read_rtstruct
 
-    contours = read_rtstruct(file, _series_of(ct_folder), read_names(names) if names else None)
+    series = drawn_on(file, read_series_folder(ct_folder))
+    contours = read_rtstruct(file, series, read_names(names) if names else None)
     _say_left_out(contours.left_out)
     write_seg_nrrd(contours, output)
     print(output)
 
 
-def _series_of(ct_folder: Path, contours: Contours | None = None) -> CTSeries:
-    """The one CT series of the folder, or of several the one on whose grid the contours lie."""
+def _series_under(contours: Contours, ct_folder: Path) -> CTSeries:
+    """The one CT series of the folder on whose grid the contours lie, or, of several, that which they name."""
     from segrap.ct.dicom_series import read_series_folder
     from segrap.errors import InputError
     from segrap.geometry import same_grid
 
-    found = read_series_folder(ct_folder)
-    if contours:
-        found = [one for one in found if same_grid(contours.geometry, contours.shape, one.geometry, one.shape)]
-    named = [one for one in found if contours and one.series_uid in contours.provenance.input_series_uids[:1]]
+    found = [
+        one
+        for one in read_series_folder(ct_folder)
+        if same_grid(contours.geometry, contours.shape, one.geometry, one.shape)
+    ]
+    named = [one for one in found if one.series_uid in contours.provenance.input_series_uids[:1]]
     if len(named or found) != 1:
         raise InputError(
             f"{ct_folder} holds {len(found)} CT series that fit. Give the folder of the planning CT alone."

@@ -59,7 +59,8 @@ def share_out(models: Sequence[Model], structures: Sequence[str] | None = None) 
             shares.append((model, share))
     if structures is not None and left:
         many = "None of the models" if len(models) > 1 else f"The model {models[0].name}"
-        raise UsageError(f"{many} {'contours' if len(models) > 1 else 'does not contour'} {', '.join(left)}.")
+        words = f"{many} {'contours' if len(models) > 1 else 'does not contour'} {', '.join(left)}."
+        raise UsageError(words, "model")
     return shares
 
 
@@ -122,12 +123,15 @@ def channels(models: Sequence[Model]) -> tuple[str, ...]:
     return tuple(channel for channel in ("non_contrast", "contrast") if channel in wanted)
 
 
-def choose_models(pair: CTPair, names: Sequence[str] = ()) -> tuple[Model, ...]:
+def choose_models(
+    pair: CTPair, names: Sequence[str] = (), structures: Sequence[str] | None = None
+) -> tuple[Model, ...]:
     """The models of those names or folders, in that order, or, without names, what of the library suits the pair best.
 
     A combination stands for its models. Without names, made-up patients get a demonstration model, others never; of
-    what needs no more CTs than there are, what the user installed comes before what ships, then what contours most
-    structures.
+    what needs no more CTs than there are, what contours most of the wanted structures comes first, then what the user
+    installed before what ships, then what contours most structures.
+    structures: the wanted ones, SegRap names, or None for whatever there is.
 
     Raises UsageError (no such model), ModelError (no installed model suits, or the models do not go together).
     """
@@ -148,4 +152,10 @@ def choose_models(pair: CTPair, names: Sequence[str] = ()) -> tuple[Model, ...]:
             f"No installed model contours {have} of a real patient. Install one, or give the folder of one.",
             "model",
         )
-    return min(suitable, key=lambda one: (one[0], -len({name for model in one[1] for name in model.structures})))[1]
+
+    def order(choice: tuple[bool, tuple[Model, ...]]) -> tuple[int, bool, int]:
+        shipped, models = choice
+        contoured = {name for model in models for name in model.structures}
+        return len(set(structures or ()) - contoured), shipped, -len(contoured)
+
+    return min(suitable, key=order)[1]

@@ -22,13 +22,14 @@ LONGEST = 64
 
 
 def read_names(path: str | Path) -> dict[str, str]:
-    """A site's names, {SegRap name: name}, from a JSON file.
+    """A site's names, {SegRap name: name}, from a JSON file: to know its contours by, in whatever script they are.
 
-    Raises InputError when the file cannot be read, names what is no SegRap structure, or `names_of` would refuse it.
+    What they may be called in files that leave, `names_of` says.
+    Raises InputError when the file cannot be read, names what is no SegRap structure, or gives a name twice.
     """
     path = Path(path)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from error
     except ValueError as error:
@@ -38,7 +39,7 @@ def read_names(path: str | Path) -> dict[str, str]:
     unknown = [name for name in entries if name not in anatomy.NAMES]
     if unknown:
         raise InputError(f"{path.name} names what is no SegRap structure: {', '.join(unknown)}.")
-    names_of(anatomy.NAMES, entries)
+    _owners(anatomy.NAMES, entries)
     return entries
 
 
@@ -48,6 +49,16 @@ def names_of(structures: Iterable[str], names: Names = "tg263") -> dict[str, str
     Raises InputError when a name is empty, longer than 64 characters, not plain ASCII (the CT's character set need not
     have more), holds a backslash, is that of another structure, or is given twice in whatever letter case.
     """
+    found = _owners(structures, names)
+    for structure, name in found.items():
+        fault = _fault(name)
+        if fault:
+            raise InputError(f"{structure} cannot be called '{name}': {fault}.")
+    return found
+
+
+def _owners(structures: Iterable[str], names: Names) -> dict[str, str]:
+    """What each structure is called; InputError when two have one name, or one has that of another."""
     found: dict[str, str] = {}
     owners: dict[str, str] = {}
     for structure in structures:
@@ -56,9 +67,6 @@ def names_of(structures: Iterable[str], names: Names = "tg263") -> dict[str, str
             name = structure
         else:
             name = facts.tg263_name if names == "tg263" else names.get(structure, facts.tg263_name)
-        fault = _fault(name)
-        if fault:
-            raise InputError(f"{structure} cannot be called '{name}': {fault}.")
         owner = owners.setdefault(name.casefold(), structure)
         if owner != structure:
             raise InputError(

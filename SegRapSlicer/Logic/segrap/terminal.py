@@ -74,7 +74,7 @@ def errors_as_exit_status() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say("Cancelled. Nothing was written.")
+        say("Cancelled.")
         raise SystemExit(Cancelled.exit_status) from None
     except MemoryError:
         say("There is not enough memory. Close other programs, or use a computer with more.")

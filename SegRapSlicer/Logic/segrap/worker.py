@@ -127,7 +127,7 @@ class Worker:
         names = (volumes[0]["name"], volumes[-1]["name"])
         pair = pair_images(images[0], images[1] if len(images) > 1 else None, names)
         self._progress(request, Progress("Reading the model", 0.0))
-        models = choose_models(pair, request["models"])
+        models = choose_models(pair, request["models"], request["structures"])
         self._networks = self._networks or Networks()
         contours = compose(
             pair,

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,11 +43,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: str | Path) -> Iterator[Path]:
+def replacing_folder(path: str | Path, instead_of: Iterable[str] = ()) -> Iterator[Path]:
     """Give a temporary folder beside `path`; when the block ends well, its files are moved into the folder `path`.
 
-    Files of other names that are already in `path` stay. Whatever ends the block early removes the temporary folder
-    and leaves `path` as it was.
+    Files of other names that are already in `path` and its folders stay, but for those in `instead_of` (relative to
+    `path`; a folder stands for all in it), which go. Whatever ends the block early, or keeps one file from being
+    replaced, leaves `path` as it was.
 
     Raises OutputError when the place cannot be written or the disk is full.
     """
@@ -59,18 +60,57 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
-        yield temporary
-        for item in sorted(temporary.iterdir()):
-            target = path / item.name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            item.replace(target)
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        yield new
+        _exchange(new, path, old, instead_of)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if not existed and not any(path.iterdir()):
             path.rmdir()
+
+
+def _exchange(new: Path, path: Path, old: Path, instead_of: Iterable[str]) -> None:
+    """Move the files in `new` into `path`, and what they replace into `old`; if that fails, move everything back."""
+    files = sorted(file.relative_to(new) for file in new.rglob("*") if not file.is_dir())
+    leaving = [Path(name) for name in instead_of]
+    replaced = [file for file in files if not any(file.is_relative_to(one) for one in leaving)]
+    moved: list[tuple[Path, Path]] = []
+
+    def move(source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        moved.append((source, target))
+
+    name = Path()
+    try:
+        for name in (*leaving, *replaced):
+            if name in replaced and (path / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if os.path.lexists(path / name):
+                move(path / name, old / name)
+        for name in files:
+            move(new / name, path / name)
+    except BaseException as error:  # Ctrl-C included
+        for source, target in reversed(moved):
+            target.rename(source)
+            if target.parent != path and not any(target.parent.iterdir()):
+                target.parent.rmdir()
+        if isinstance(error, OSError):
+            raise cannot_write(path / name, error) from error
+        raise
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise OutputError, and leave nothing, when no file could be made in the folder `path`, were it made."""
+    path = Path(path)
+    place = next(one for one in (path.absolute(), *path.absolute().parents) if os.path.lexists(one))
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
@@ -80,5 +120,7 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
             f"The disk is full: {path} was not written. Free some space or choose another place.", "output"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if path.is_file() and os.access(path.parent, os.W_OK):
+            return OutputError(f"{path} cannot be replaced. If another program has it open, close it there.", "output")
         return OutputError(f"{path} cannot be written (no permission). Choose another folder.", "output")
     return OutputError(f"{path} cannot be written: {error.strerror or error}. Choose another folder.", "output")

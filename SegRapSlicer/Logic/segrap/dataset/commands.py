@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from segrap.errors import InputError
+from segrap.errors import InputError, UsageError
 from segrap.terminal import as_json, give, progress_bar, say
 
 some_folder = click.Path(path_type=Path)
@@ -29,6 +29,8 @@ def phantom(output: Path, seed: int, kind: str) -> None:
     from segrap.training.phantom.files import write_dicom_patient, write_nifti_pair
     from segrap.writing import replacing_folder
 
+    if output.exists() and any(output.iterdir()):
+        raise UsageError(f"{output} is not empty. Choose a new folder for the patient.")
     with replacing_folder(output) as folder:
         (write_dicom_patient if kind == "dicom" else write_nifti_pair)(Phantom(seed).render(), folder, seed)
     print(output)

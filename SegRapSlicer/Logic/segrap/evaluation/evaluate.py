@@ -45,19 +45,22 @@ def evaluate(
     of their path, or, where two would be alike, its last parts. names: what a site calls its structures in DICOM, see
     `segrap.naming`. Returns the comparisons and the files written.
 
-    Raises InputError (see `comparison.compare`), UsageError (two methods of one name, several to be commissioned, or
-    CTs for a commissioning report, which has no pictures), OutputError; then nothing of it is in `output`.
+    Raises InputError (see `comparison.compare`), UsageError (one method twice, several to be commissioned, CTs for a
+    commissioning report, which has no pictures, or tables that would lie among the predictions), OutputError; then
+    nothing of it is in `output`.
     """
     if commission and (len(predictions) > 1 or ct):
         raise UsageError("A commissioning report is about one method and has no pictures; give one prediction, no CT.")
     paths = dict(zip(_methods(predictions), map(Path, predictions), strict=True))
+    if len(paths) > 1:
+        _refuse_inputs(Path(output), paths)
     scans = find_scans(ct, find_cases(reference).cases) if ct else None
     comparisons = {}
     for number, (method, path) in enumerate(paths.items()):
         part = _part_of(progress, number, len(paths), method)
         comparisons[method] = compare(path, reference, tolerances, part, names, scans)
     ranks = rank(comparisons) if len(comparisons) > 1 else ()
-    with replacing_folder(output) as folder:
+    with replacing_folder(output, instead_of=() if commission else ["ranking.csv"]) as folder:
         pictures = () if commission else _write_pictures(comparisons, scans, folder, progress)
         for method, comparison in comparisons.items():
             place = folder / method if ranks else folder
@@ -73,6 +76,17 @@ def evaluate(
             write_summary(summary_of_ranking(comparisons, ranks, pictures), folder)
         written = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return comparisons, [Path(output) / path for path in written]
+
+
+def _refuse_inputs(output: Path, paths: Mapping[str, Path]) -> None:
+    """Raise UsageError when a method's tables would be written among the predictions themselves."""
+    given = {path.resolve() for path in paths.values()}
+    for method in paths:
+        place = output / method
+        if place.resolve() in given or place.is_file():
+            raise UsageError(
+                f"The tables of {method} would go to {place}, which is there already. Choose another folder."
+            )
 
 
 def _methods(predictions: Sequence[str | Path]) -> list[str]:

@@ -98,15 +98,21 @@ def write_rtstruct(
     return WriteReport(written, empty, warnings)
 
 
+def missing_uid(series: CTSeries) -> str | None:
+    """Which of the identifiers that an RTSTRUCT must repeat the CT lacks, or None."""
+    needed = ("StudyInstanceUID", "FrameOfReferenceUID")
+    return next((keyword for keyword in needed if not series.headers[0].get(keyword)), None)
+
+
 def _check_series(contours: Contours, series: CTSeries) -> None:
     if not same_grid(contours.geometry, contours.shape, series.geometry, series.shape):
         raise InputError(
             f"The contours ({' x '.join(map(str, contours.shape))} voxels) do not lie on the grid of the CT series "
             f"({' x '.join(map(str, series.shape))}). Give the CT on which they were drawn."
         )
-    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
-        if not series.headers[0].get(keyword):
-            raise InputError(f"The CT series has no {keyword}, so no RTSTRUCT can refer to it. Export the CT again.")
+    missing = missing_uid(series)
+    if missing:
+        raise InputError(f"The CT series has no {missing}, so no RTSTRUCT can refer to it. Export the CT again.")
 
 
 def _check_masks(
