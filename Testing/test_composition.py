@@ -165,6 +165,13 @@ def test_a_combination_whose_model_is_gone_says_so_and_can_be_removed(pair: CTPa
     assert [path.name for path in library.iterdir()] == ["First"]
 
 
+def test_without_a_name_the_model_is_taken_that_contours_what_is_wanted(pair: CTPair, library: Path) -> None:
+    """First contours most; a clinic asks for what only Second has."""
+    real = replace(pair, non_contrast=real_scan(pair.non_contrast), contrast=real_scan(pair.contrast))
+    assert [model.name for model in choose_models(real, structures=["BrainStem"])] == ["First"]
+    assert [model.name for model in choose_models(real, structures=["Chiasm", "Parotid_L"])] == ["Second"]
+
+
 def test_a_demonstration_model_stands_alone(pair: CTPair, models: tuple[Path, Path]) -> None:
     with pytest.raises(ModelError, match="cannot be used together"):
         choose_models(pair, [str(models[0]), "SegRapPhantom"])

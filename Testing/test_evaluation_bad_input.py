@@ -115,6 +115,15 @@ def test_bad_input_ends_with_status_3_and_leaves_older_results_alone(tmp_path: P
     assert not (tmp_path / "canary").exists()
 
 
+def test_tables_never_go_where_the_predictions_are(tmp_path: Path):
+    """Methods are called as the last part of their path, so an --output above them would have them as its folders."""
+    folders = [folder_of_cases(tmp_path / name, "ab") for name in ("ours", "theirs", "reference")]
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    done = CliRunner().invoke(main, ["evaluate", *map(str, folders), "--output", str(tmp_path)])
+    assert done.exit_code == 2 and "where contours are" in done.stderr
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
+
+
 def test_a_structure_of_one_slice_on_an_oblique_anisotropic_grid_is_scored_and_drawn(tmp_path: Path):
     tilted = replace(
         GEOMETRY, spacing_mm=(0.5, 1.0, 4.0), direction=np.array([[1, 0, 0], [0, 0.96, -0.28], [0, 0.28, 0.96]])
