@@ -46,7 +46,7 @@ from segrap.background import BackgroundContouring, Outcome, Scan
 from segrap.errors import Cancelled, InputError, SegRapError
 from segrap.progress import Progress
 from segrap.scene.review import note_findings
-from segrap.scene.segmentation import fill_segmentation, made_on
+from segrap.scene.segmentation import empty_segmentation, fill_segmentation, is_ours, made_on
 from segrap.scene.volumes import describe_pair, image_of_volume, place_beside, series_uid, volumes_of
 
 POLL_MILLISECONDS = 50
@@ -68,7 +68,7 @@ class SegRapSlicer(ScriptedLoadableModule):
         )
         self.parent.acknowledgementText = _("The structures are those of the SegRap2023 challenge.")
         slicer.app.connect("startupCompleted()", register_sample_data)
-        slicer.app.connect("startupCompleted()", go_on.after_restart)
+        slicer.app.connect("startupCompleted()", go_on.when_started)
 
 
 @parameterNodeWrapper
@@ -160,6 +160,9 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._inputs.close()
         self._review.show(None)
         self._export.show(None, None)
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            if is_ours(node):
+                empty_segmentation(node)  # else Slicer takes tens of seconds to close the scene
         if self.logic.running:
             self.logic.close()
             self.showIdle(_("The scene was closed; the contouring was cancelled."))
@@ -175,11 +178,12 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setParameterNode(self, parameterNode):
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.show)
+            self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.show)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._guiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.show)
+            # The node, not its wrapper: a wrapper is made anew at each visit, and the mixin would keep them all.
+            self.addObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.show)
             self.show()
 
     def onNodeAdded(self, caller=None, event=None):

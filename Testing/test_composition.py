@@ -166,8 +166,11 @@ def test_a_combination_whose_model_is_gone_says_so_and_can_be_removed(pair: CTPa
 
 
 def test_without_a_name_the_model_is_taken_that_contours_what_is_wanted(pair: CTPair, library: Path) -> None:
-    """First contours most; a clinic asks for what only Second has."""
-    real = replace(pair, non_contrast=real_scan(pair.non_contrast), contrast=real_scan(pair.contrast))
+    """Second contours most; a clinic asks for what only First has, or only Second."""
+    assert pair.contrast
+    scans = [replace(scan, array=np.minimum(scan.array, 1800)) for scan in (pair.non_contrast, pair.contrast)]
+    real = replace(pair, non_contrast=scans[0], contrast=scans[1])  # without the rod that marks a made-up patient
+    assert [model.name for model in choose_models(real)] == ["Second"]
     assert [model.name for model in choose_models(real, structures=["BrainStem"])] == ["First"]
     assert [model.name for model in choose_models(real, structures=["Chiasm", "Parotid_L"])] == ["Second"]
 

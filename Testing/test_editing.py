@@ -73,6 +73,18 @@ def test_contrast_ct_is_one_key_or_click_away_in_the_views_and_in_the_editor(rev
     assert editor_of(review).mrmlSegmentEditorNode().GetSourceVolumeNode() is review.volume
 
 
+def test_folding_the_box_takes_the_brush_away_and_unfolding_does_not_bring_it_back(review: Review) -> None:
+    review.select("Mandible_L")
+    review.click("editButton")
+    editor = editor_of(review)
+    editor.setActiveEffect("Paint")
+    assert editor.active_effect and editor.observes_views
+    review.ui.editCollapsibleButton.setProperty("collapsed", True)
+    assert not editor.active_effect and not editor.observes_views and not editor.has_shortcuts
+    review.ui.editCollapsibleButton.setProperty("collapsed", False)
+    assert editor.observes_views and editor.has_shortcuts and not editor.active_effect
+
+
 def test_without_a_contrast_ct_the_button_says_why_it_is_off(review: Review) -> None:
     slicer.mrmlScene.RemoveNode(review.contrast)
     review.widget.show()

@@ -68,6 +68,15 @@ def test_models_are_listed_with_what_they_cover(window: Any) -> None:
     assert not window._ui.removeModelButton.property("enabled")
 
 
+def test_an_agreed_restart_for_packages_starts_no_installation(
+    desktop: Desktop, window: Any, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "_prepare", lambda: True)  # what the packages' row says when Slicer restarts
+    window._ui.sourceLineEdit.setProperty("text", address)
+    window._ui.installButton.click()
+    assert not window._job.running and desktop.dialogs == []
+
+
 def test_address_is_installed_after_size_and_licence_were_shown(desktop: Desktop, window: Any, address: str) -> None:
     install(desktop, window, address)
     size, licence = desktop.dialogs

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import slicer
 from panel import ENHANCED, PLAIN, Panel, segmentations, workers
+from PySide6 import QtCore
 
 from segrap.training.phantom import PhantomCase
 
@@ -47,6 +48,16 @@ def test_structures_are_ticked_by_group_and_filtered_by_name(panel: Panel, case:
     panel.choose_model("Pair")
     panel.click("targetsButton")
     assert panel.button_off_because == "No structure is ticked."
+
+
+def test_every_group_has_a_box_also_where_nothing_in_it_is_ticked(panel: Panel, case: PhantomCase) -> None:
+    panel.load_pair(case)
+    panel.choose_model("SegRapPhantom")
+    panel.click("targetsButton")
+    panel.choose_model("Pair")  # the list is made anew, with no structure of it ticked
+    tree = panel.ui.structuresTree
+    groups = [tree.topLevelItem(row) for row in range(tree.property("topLevelItemCount"))]
+    assert groups and all(group.data(0, QtCore.Qt.CheckStateRole) is not None for group in groups)
 
 
 def test_choices_come_back_with_a_saved_scene(panel: Panel, case: PhantomCase, tmp_path: Path) -> None:

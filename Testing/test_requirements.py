@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -138,6 +139,26 @@ def test_slicer_5_10_asks_too_and_says_the_same(panel: Any, desktop: Desktop, mo
     assert failure.startswith(f"Not installed: {NAME}>=2.0.")
 
 
+def test_clicks_while_packages_are_installed_start_nothing(
+    panel: Any, desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slicer 5.10 handles clicks while pip runs."""
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel(tmp_path / "wheels", "2.1")))
+    seen = []
+
+    def click_again() -> None:
+        seen.append(text(panel, "statusLabel"))
+        panel.ui.autoContourButton.click()
+
+    import qt
+
+    qt.QTimer.singleShot(0, click_again)
+    panel.ui.autoContourButton.click()
+    assert seen == ["Python packages are being installed. This may take minutes."]
+    assert len(desktop.dialogs) == 1 and panel.logic.running  # one question, and the first click's job
+    desktop.wait(lambda: not panel.logic.running)
+
+
 def test_a_package_that_is_there_but_does_not_work_is_not_called_installed(
     panel: Any, desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,8 +181,7 @@ def test_auto_contour_goes_on_by_itself_after_the_restart_that_a_replaced_packag
 
     desktop.close_scene()  # what a restart leaves: nothing but the settings
     monkeypatch.setattr(slicer.util, "loadVolume", load_ct)
-    for started in desktop.app.startup:
-        started()
+    desktop.start()
     assert desktop.module == "SegRapSlicer" and panel.logic.running
     desktop.wait(lambda: not panel.logic.running)
     parameters = panel.logic.getParameterNode()
@@ -169,9 +189,41 @@ def test_auto_contour_goes_on_by_itself_after_the_restart_that_a_replaced_packag
     assert skipped and list(parameters.skippedStructures) == skipped
     assert text(panel, "statusLabel").startswith("Done.")
     desktop.close_scene()
-    for started in desktop.app.startup:
-        started()
+    desktop.start()
     assert not panel.logic.running, "a request is taken up once"
+
+
+def test_a_ct_of_the_dicom_database_is_loaded_when_slicer_has_opened_it(
+    panel: Any, desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slicer calls what waits for its start before the DICOM module has opened its database."""
+    from SegRapSlicerLib import go_on
+
+    def load_series(uids: list[str]) -> list[str]:
+        if not slicer.dicomDatabase.isOpen:  # as DICOMUtils.loadSeriesByUID begins
+            raise OSError("DICOM module or database cannot be accessed")
+        assert uids == ["1.2.3"]
+        return [load_ct(str(tmp_path / "ct.nrrd")).GetID()]
+
+    utilities = SimpleNamespace(loadSeriesByUID=load_series)
+    monkeypatch.setitem(sys.modules, "DICOMLib", SimpleNamespace(DICOMUtils=utilities))
+    node = panel.logic.getParameterNode().nonContrast
+    node.SetAttribute("DICOM.instanceUIDs", "1.2.3.1")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy.SetItemUID(hierarchy.GetItemByDataNode(node), "DICOM", "1.2.3")
+    (tmp_path / "requirements.txt").write_text("")
+    go_on.remember(panel.logic.getParameterNode())
+    desktop.close_scene()
+    desktop.start()
+    assert panel.logic.running and panel.logic.getParameterNode().nonContrast.GetName() == "ct"
+    desktop.wait(lambda: not panel.logic.running)
+
+    go_on.remember(panel.logic.getParameterNode())
+    desktop.close_scene()
+    monkeypatch.setattr(type(desktop.dicom), "isOpen", False)
+    desktop.start()
+    assert not panel.logic.running
+    assert "could not be loaded" in text(panel, "statusLabel") or "not open" in text(panel, "statusLabel")
 
 
 def unchecked(panel: Any) -> Any:
@@ -199,6 +251,5 @@ def test_a_ct_that_went_meanwhile_is_said_and_nothing_runs(panel: Any, desktop: 
     go_on.remember(panel.logic.getParameterNode())
     desktop.close_scene()
     (tmp_path / "ct.nrrd").unlink()
-    for started in desktop.app.startup:
-        started()
+    desktop.start()
     assert "could not be loaded again" in text(panel, "statusLabel") and not panel.logic.running

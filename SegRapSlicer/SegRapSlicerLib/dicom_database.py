@@ -24,13 +24,18 @@ class ScanTags:
     frame_of_reference_uid: str
 
 
+def database_is_open() -> bool:
+    """Whether there is anything to ask: while Slicer starts there is no database yet, and a broken one stays closed."""
+    database = getattr(slicer, "dicomDatabase", None)
+    return database is not None and bool(database.isOpen)
+
+
 def scan_tags(volume: Any) -> ScanTags:
     """The tags of a volume's series; whether it is a contrast scan is told by its name too, as `find_pair` does."""
     uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
-    database = slicer.dicomDatabase
-    known = bool(uids) and database is not None and database.isOpen
+    known = bool(uids) and database_is_open()
     description, agent, patient, frame = (
-        str(database.instanceValue(uids[0], tag) or "").strip() if known else ""
+        str(slicer.dicomDatabase.instanceValue(uids[0], tag) or "").strip() if known else ""
         for tag in ("0008,103e", "0018,0010", "0010,0020", "0020,0052")
     )
     described = describes_contrast(description or volume.GetName())
@@ -49,7 +54,7 @@ def instance_folder(volume: Any) -> tuple[Path, str]:
                 "{name} was not loaded from DICOM, so a DICOM file has nothing to refer to. Load the CT's DICOM files."
             ).format(name=volume.GetName())
         )
-    files = [slicer.dicomDatabase.fileForInstance(uid) for uid in uids]
+    files = [slicer.dicomDatabase.fileForInstance(uid) for uid in uids] if database_is_open() else []
     folders = {Path(file).parent for file in files if file and Path(file).is_file()}
     if len(folders) != 1 or not all(files):
         raise InputError(
@@ -65,9 +70,9 @@ def add_file(path: Path) -> None:
     import pydicom
 
     uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
-    database = slicer.dicomDatabase
-    if not database.isOpen:
+    if not database_is_open():
         raise OutputError(_("Slicer's DICOM database is not open. Open the DICOM module once, then export again."))
+    database = slicer.dicomDatabase
     indexer = ctk.ctkDICOMIndexer()
     indexer.addFile(database, str(path), True)
     indexer.waitForImportFinished()

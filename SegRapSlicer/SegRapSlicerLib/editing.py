@@ -28,6 +28,7 @@ class Editing:
             self._key.activated.connect(self.toggle_contrast)
         ui.contrastButton.toggled.connect(self._on_contrast)
         ui.editCollapsibleButton.collapsed = True
+        ui.editCollapsibleButton.contentsCollapsed.connect(self._on_folded)
         self.show(None)
 
     def show(self, node: Any) -> None:
@@ -75,6 +76,13 @@ class Editing:
         if self._key:
             self._key.enabled = False
         self._rest()
+
+    def _on_folded(self, folded: bool) -> None:
+        # The editor works whether it is seen or not, and its brush would go on painting.
+        if folded:
+            self._rest()
+        else:
+            self.enter()
 
     def _rest(self) -> None:
         if self._editor:

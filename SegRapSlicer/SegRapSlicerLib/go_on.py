@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
 from segrap.errors import InputError
 from segrap.scene.volumes import series_uid
+from SegRapSlicerLib.dicom_database import database_is_open
 
 KEY = "SegRapSlicer/GoOnAfterRestart"
 FRESH_SECONDS = 3600
@@ -43,6 +45,11 @@ def remember(parameters: Any) -> None:
         "skippedStructures": list(parameters.skippedStructures),
     }
     slicer.app.userSettings().setValue(KEY, json.dumps(request))
+
+
+def when_started() -> None:
+    """Called as Slicer starts, before the DICOM module, which opens the database then: go on when all have."""
+    qt.QTimer.singleShot(0, after_restart)
 
 
 def after_restart() -> None:
@@ -72,6 +79,8 @@ def load(source: dict[str, str] | None) -> Any:
     if "series" in source:
         from DICOMLib import DICOMUtils
 
+        if not database_is_open():
+            raise InputError(_("Slicer was restarted, but its DICOM database is not open. Load the CTs again."))
         loaded = [slicer.mrmlScene.GetNodeByID(one) for one in DICOMUtils.loadSeriesByUID([source["series"]]) or ()]
         node = next((one for one in loaded if one and one.IsA("vtkMRMLScalarVolumeNode")), None)
     elif Path(source["file"]).is_file():

@@ -133,7 +133,8 @@ class ModelLibrary:
             return
         source, sha256 = self._ui.sourceLineEdit.text.strip(), self._ui.sha256LineEdit.text.strip() or None
         try:
-            self._prepare()
+            if self._prepare():
+                return  # Slicer restarts
         except SegRapError as error:
             self._failed(error)
             return

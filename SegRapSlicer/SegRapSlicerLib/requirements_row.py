@@ -19,6 +19,7 @@ class RequirementsRow:
     def __init__(self, ui: Any, path: str) -> None:
         self._ui = ui
         self._path = path
+        self._installing = False
         ui.installFromFolderButton.clicked.connect(self._on_folder)
         self.show()
 
@@ -30,13 +31,22 @@ class RequirementsRow:
         self._ui.requirementsWidget.visible = bool(lacking)
 
     def ensure(self, parameters: Any = None, wheels: str | None = None) -> bool:
-        """Install what is missing; True when Slicer is restarting because of it, and nothing more is to be done.
+        """Install what is missing; True when nothing more is to be done: Slicer is restarting because of it, or an
+        earlier call is still installing (Slicer 5.10 takes clicks meanwhile).
 
         parameters: the parameter node whose job goes on after the restart, None when no job waits. Raises SegRapError.
         """
+        if self._installing:
+            return True
+        before = self._ui.statusLabel.text
+        self._installing = True
+        if missing(self._path):
+            self._ui.statusLabel.text = _("Python packages are being installed. This may take minutes.")
         try:
             replaced = ensure_requirements(self._path, wheels)
         finally:
+            self._installing = False
+            self._ui.statusLabel.text = before
             self.show()
         if not replaced:
             return False

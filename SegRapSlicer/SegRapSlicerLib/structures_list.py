@@ -88,6 +88,7 @@ class StructuresList:
                 continue
             parent = qt.QTreeWidgetItem()
             parent.setText(0, group)
+            parent.setCheckState(0, qt.Qt.Unchecked)  # without a state of its own an item has no box
             self._tree.addTopLevelItem(parent)
             parent.setExpanded(True)
             self._groups[group] = parent

@@ -193,7 +193,7 @@ class Desktop:
         self.answer = True
         self.module = ""
         self.sample_data = SampleDataLogic.sources
-        self.dicom = slicer.dicomDatabase = DicomDatabase()
+        self.dicom = DicomDatabase()
         slicer.app = self.app
         slicer.mrmlScene = slicer.vtkMRMLScene()
         slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = widgets.QMRMLWidget, widgets.QMRMLNodeComboBox
@@ -259,8 +259,7 @@ class Desktop:
             spec.loader.exec_module(module)
             description = SimpleNamespace(path=str(MODULES / f"{name}.py"))
             getattr(module, name)(description)
-            for started in self.app.startup:
-                started()
+            self.start()
             parent = ModuleWidget(name)
             setattr(
                 slicer.modules,
@@ -273,6 +272,14 @@ class Desktop:
         widget.enter()
         self.app.processEvents()
         return widget
+
+    def start(self) -> None:
+        """What Slicer does when all modules are loaded; the DICOM module opens its database last."""
+        vars(slicer).pop("dicomDatabase", None)
+        for started in self.app.startup:
+            started()
+        slicer.dicomDatabase = self.dicom
+        self.app.processEvents()
 
     def close(self, name: str) -> None:
         """Close the application as far as one module is concerned."""

@@ -38,6 +38,7 @@ def pip_install(requirements: list[str], constraints: str | None = None) -> None
         command += ["-c", constraints]
     alone = {**os.environ, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
+    slicer.app.processEvents()  # as Slicer 5.10 does after every line that pip prints
     print(done.stdout, done.stderr)  # Slicer's Python console
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, "pip install", done.stdout, done.stderr)

@@ -67,6 +67,11 @@ def made_on(node: Any, volume: Any) -> bool:
         return False
 
 
+def is_ours(node: Any) -> bool:
+    """True when a vtkMRMLSegmentationNode holds a segment that `fill_segmentation` made."""
+    return any(_tags(segment) for segment in _segments(node))
+
+
 def empty_segmentation(node: Any) -> None:
     """Remove all segments of a vtkMRMLSegmentationNode at once.
 
