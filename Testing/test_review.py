@@ -153,7 +153,7 @@ def test_contours_of_another_grid_or_series_are_not_taken_for_those_of_the_ct(re
 
 
 def test_closing_the_scene_does_not_let_slicer_take_our_segments_apart(review: Review) -> None:
-    """Slicer separates each from its layer first, tens of seconds at 1024 x 1024; nobody else's contours are touched."""
+    """Slicer separates each from its layer first, tens of seconds at 1024 x 1024; the contours of others are left."""
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     other.GetSegmentation().AddEmptySegment("Mine")
     found = {}

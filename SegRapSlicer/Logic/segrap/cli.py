@@ -7,6 +7,8 @@ stdout.
 
 from __future__ import annotations
 
+import io
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,9 @@ class Commands(click.Group):
     """A group whose commands end with the exit statuses above."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):  # a console or log file of Windows may lack a path's letters
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         with errors_as_exit_status():
             return super().invoke(ctx)
 
