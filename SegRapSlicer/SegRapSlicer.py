@@ -123,7 +123,7 @@ class SegRapSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.getModelsButton.clicked.connect(self._library.open)
         self._structures = StructuresList(self.ui, self.onStructuresSkipped)
         self._review = ReviewTable(self.ui)
-        self._export = Export(self.ui, self._review.selected_names)
+        self._export = Export(self.ui, self._review.selected_names, self._packages.ensure_for_dicom)
         self.ui.autoContourButton.clicked.connect(self.onAutoContourOrCancel)
         self._timer.interval = POLL_MILLISECONDS
         self._timer.timeout.connect(self.onTimer)

@@ -15,6 +15,7 @@ import slicer
 from desktop import Desktop, packages
 from nnunet_folders import write_model_folder
 
+from segrap.errors import SegRapError
 from segrap.training.phantom import Phantom
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the desktop host's pip folder is set up for POSIX")
@@ -229,6 +230,32 @@ def test_a_ct_of_the_dicom_database_is_loaded_when_slicer_has_opened_it(
 def unchecked(panel: Any) -> Any:
     state = panel.ui.structuresTree.topLevelItem(0).child(0).checkState(0)
     return type(state)(0)
+
+
+def test_an_export_needs_what_writes_dicom_and_nothing_else(
+    panel: Any, desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague's contours are exported on a computer that never contoured, and lacks PyTorch."""
+    row = panel._packages
+    (tmp_path / "requirements.txt").write_text(f"{NAME}>=2.0\npydicom>=2.0\n")
+    assert not row.ensure_for_dicom() and desktop.dialogs == []
+    (tmp_path / "requirements.txt").write_text(f"{NAME}>=2.0\npydicom>=99\n")
+    with pytest.raises(SegRapError, match=r"Not installed: pydicom>=99\."):
+        row.ensure_for_dicom()
+    assert len(desktop.dialogs) == 1
+
+
+def test_an_older_package_that_is_still_loaded_writes_no_dicom(
+    panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from SegRapSlicerLib import requirements_row
+
+    monkeypatch.setattr(requirements_row, "DICOM_PACKAGES", (NAME,))
+    packages.pip_install([NAME, "--find-links", str(wheel(tmp_path / "old", "1.0", "__version__ = '1.0'\n"))])
+    __import__(NAME)
+    packages.pip_install([NAME, "--find-links", str(wheel(tmp_path / "new", "2.0"))])
+    with pytest.raises(SegRapError, match=f"still has {NAME} 1.0 loaded"):
+        panel._packages.ensure_for_dicom()
 
 
 def test_a_changed_ct_is_not_promised_to_come_back(

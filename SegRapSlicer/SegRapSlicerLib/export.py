@@ -33,11 +33,13 @@ REFER_TO_DICOM = ("rtstruct", "dicom-seg")
 class Export:
     """Works the export's widgets, those of Export.ui, all called export*.
 
-    selected: gives the names that are selected in the review's table.
+    selected: gives the names that are selected in the review's table. prepare: makes sure that Slicer has what writes
+    DICOM files; True when nothing more is to be done.
     """
 
-    def __init__(self, ui: Any, selected: Callable[[], list[str]]) -> None:
+    def __init__(self, ui: Any, selected: Callable[[], list[str]], prepare: Callable[[], bool]) -> None:
         self._ui = ui
+        self._prepare = prepare
         self._selected = selected
         self._node: Any = None
         self._choices: Any = None
@@ -118,6 +120,8 @@ class Export:
             return
         try:
             wanted = self._wanted()
+            if self._format.chosen in REFER_TO_DICOM and self._prepare():
+                return
             if not self._confirmed(wanted):
                 self._ui.exportLabel.text = _("Nothing was written.")
                 return

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,25 +28,42 @@ NEVER_REPLACED = ("numpy", "scipy", "SimpleITK", "vtk", "torch")
 PATIENCE_SECONDS = 300
 
 
-def missing(path: str) -> list[Requirement]:
-    """Those that the requirements.txt at `path` lists and that are not installed in a version that will do."""
+def missing(path: str, only: Collection[str] = ()) -> list[Requirement]:
+    """Those that the requirements.txt at `path` lists and that are not installed in a version that will do.
+
+    only: look at these of them alone.
+    """
     importlib.invalidate_caches()
+    return [one for one in _listed(path, only) if not _will_do(one, _version(one.name))]
+
+
+def loaded_too_old(path: str, only: Collection[str] = ()) -> list[str]:
+    """Packages, with versions, that this process loaded before better ones were installed; a restart helps."""
+    loaded = [(one, getattr(sys.modules.get(one.name), "__version__", "")) for one in _listed(path, only)]
+    return [f"{one.name} {version}" for one, version in loaded if version and not _will_do(one, version)]
+
+
+def _listed(path: str, only: Collection[str]) -> list[Requirement]:
     lines = (line.split("#")[0].strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
-    wanted = [Requirement(line) for line in lines if line]
-    return [one for one in wanted if not one.specifier.contains(_version(one.name) or "0", prereleases=True)]
+    return [one for one in (Requirement(line) for line in lines if line) if not only or one.name in only]
 
 
-def ensure_requirements(path: str, wheels: str | None = None) -> list[str]:
+def _will_do(one: Requirement, version: str) -> bool:
+    return one.specifier.contains(version or "0", prereleases=True)
+
+
+def ensure_requirements(path: str, wheels: str | None = None, only: Collection[str] = ()) -> list[str]:
     """Make sure that what the requirements.txt at `path` lists is there; asks the user before anything is downloaded.
 
-    wheels: a folder of wheels, the only place then to install from. PyTorch comes through the PyTorch extension where
-    that is installed, because it knows which build fits the GPU. Nothing of NEVER_REPLACED is replaced.
+    only: these of them alone. wheels: a folder of wheels, the only place then to install from. PyTorch comes through
+    the PyTorch extension where that is installed, because it knows which build fits the GPU. Nothing of NEVER_REPLACED
+    is replaced.
 
     Returns the names of packages that Slicer had loaded already and that were replaced: Slicer itself uses the new ones
     only after a restart, a new process at once. Raises SegRapError, which says what to do, when the user declines, an
     installation fails, or what was installed does not work.
     """
-    lacking = missing(path)
+    lacking = missing(path, only)
     if not lacking:
         return []
     for one in lacking:
@@ -64,29 +81,29 @@ def ensure_requirements(path: str, wheels: str | None = None) -> list[str]:
                 options = ["--no-index", "--find-links", wheels, "-c", constraints]
                 slicer.util.pip_install([*map(str, lacking), *options])
             else:
-                _download(path, constraints)
+                _download(path, only, constraints)
     except subprocess.CalledProcessError as error:
         raise SegRapError(_failed(lacking, wheels)) from error
     except (RuntimeError, ImportError, OSError) as error:
         # pip_ensure: declined. PythonSlicer is not found. What PyTorch's own extension imports after its installation.
         words = _("Contouring needs Python packages that are missing ({packages}): {reason}.")
         raise SegRapError(words.format(packages=_names(lacking), reason=str(error).rstrip("."))) from error
-    if missing(path):
-        raise SegRapError(_failed(missing(path), wheels))
+    if missing(path, only):
+        raise SegRapError(_failed(missing(path, only), wheels))
     _try_out(lacking)
     after = _loaded_versions()
     return sorted(name for name, version in before.items() if after.get(name, version) != version)
 
 
-def _download(path: str, constraints: str) -> None:
-    torch = next((one for one in missing(path) if one.name == "torch"), None)
+def _download(path: str, only: Collection[str], constraints: str) -> None:
+    torch = next((one for one in missing(path, only) if one.name == "torch"), None)
     if torch is not None and importlib.util.find_spec("PyTorchUtils") is not None:
         import PyTorchUtils
 
         floor = str(torch.specifier)
         if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=floor) is None:
             raise RuntimeError(_("PyTorch was not installed"))
-    lacking = [str(one) for one in missing(path)]
+    lacking = [str(one) for one in missing(path, only)]
     if not lacking:
         return
     if importlib.util.find_spec("slicer.packaging") is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import qt
@@ -10,7 +11,9 @@ from slicer.i18n import tr as _
 
 from segrap.errors import SegRapError
 from SegRapSlicerLib import go_on
-from SegRapSlicerLib.requirements import ensure_requirements, missing
+from SegRapSlicerLib.requirements import ensure_requirements, loaded_too_old, missing
+
+DICOM_PACKAGES = ("pydicom",)
 
 
 class RequirementsRow:
@@ -30,20 +33,33 @@ class RequirementsRow:
         self._ui.requirementsLabel.text = words.format(packages=lacking)
         self._ui.requirementsWidget.visible = bool(lacking)
 
-    def ensure(self, parameters: Any = None, wheels: str | None = None) -> bool:
+    def ensure_for_dicom(self) -> bool:
+        """The same as `ensure` for what writes DICOM files, in Slicer's own process."""
+        if self.ensure(only=DICOM_PACKAGES):
+            return True
+        old = loaded_too_old(self._path, DICOM_PACKAGES)
+        if old:
+            words = _(
+                "Slicer still has {packages} loaded, which cannot write DICOM. Save, restart Slicer, then export."
+            )
+            raise SegRapError(words.format(packages=", ".join(old)))
+        return False
+
+    def ensure(self, parameters: Any = None, wheels: str | None = None, only: Collection[str] = ()) -> bool:
         """Install what is missing; True when nothing more is to be done: Slicer is restarting because of it, or an
         earlier call is still installing (Slicer 5.10 takes clicks meanwhile).
 
-        parameters: the parameter node whose job goes on after the restart, None when no job waits. Raises SegRapError.
+        parameters: the parameter node whose job goes on after the restart, None when no job waits. only: these packages
+        alone. Raises SegRapError.
         """
         if self._installing:
             return True
         before = self._ui.statusLabel.text
         self._installing = True
-        if missing(self._path):
+        if missing(self._path, only):
             self._ui.statusLabel.text = _("Python packages are being installed. This may take minutes.")
         try:
-            replaced = ensure_requirements(self._path, wheels)
+            replaced = ensure_requirements(self._path, wheels, only)
         finally:
             self._installing = False
             self._ui.statusLabel.text = before
