@@ -78,8 +78,10 @@ def _exchange(new: Path, path: Path, old: Path, instead_of: Iterable[str]) -> No
     leaving = [Path(name) for name in instead_of]
     replaced = [file for file in files if not any(file.is_relative_to(one) for one in leaving)]
     moved: list[tuple[Path, Path]] = []
+    made: list[Path] = []
 
     def move(source: Path, target: Path) -> None:
+        made.extend(folder for folder in target.parents if not folder.exists())
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         moved.append((source, target))
@@ -96,8 +98,9 @@ def _exchange(new: Path, path: Path, old: Path, instead_of: Iterable[str]) -> No
     except BaseException as error:  # Ctrl-C included
         for source, target in reversed(moved):
             target.rename(source)
-            if target.parent != path and not any(target.parent.iterdir()):
-                target.parent.rmdir()
+        for folder in sorted(made, reverse=True):  # the innermost first
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         if isinstance(error, OSError):
             raise cannot_write(path / name, error) from error
         raise
