@@ -30,6 +30,10 @@ def database_is_open() -> bool:
     return database is not None and bool(database.isOpen)
 
 
+def _not_open() -> str:
+    return str(_("Slicer's DICOM database is not open. Open the DICOM module once, then export again."))
+
+
 def scan_tags(volume: Any) -> ScanTags:
     """The tags of a volume's series; whether it is a contrast scan is told by its name too, as `find_pair` does."""
     uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
@@ -54,7 +58,9 @@ def instance_folder(volume: Any) -> tuple[Path, str]:
                 "{name} was not loaded from DICOM, so a DICOM file has nothing to refer to. Load the CT's DICOM files."
             ).format(name=volume.GetName())
         )
-    files = [slicer.dicomDatabase.fileForInstance(uid) for uid in uids] if database_is_open() else []
+    if not database_is_open():
+        raise InputError(_not_open())
+    files = [slicer.dicomDatabase.fileForInstance(uid) for uid in uids]
     folders = {Path(file).parent for file in files if file and Path(file).is_file()}
     if len(folders) != 1 or not all(files):
         raise InputError(
@@ -71,7 +77,7 @@ def add_file(path: Path) -> None:
 
     uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
     if not database_is_open():
-        raise OutputError(_("Slicer's DICOM database is not open. Open the DICOM module once, then export again."))
+        raise OutputError(_not_open())
     database = slicer.dicomDatabase
     indexer = ctk.ctkDICOMIndexer()
     indexer.addFile(database, str(path), True)

@@ -84,9 +84,7 @@ def _refuse_inputs(output: Path, paths: Mapping[str, Path]) -> None:
     for method in paths:
         place = output / method
         if place.resolve() in given or place.is_file():
-            raise UsageError(
-                f"The tables of {method} would go to {place}, which is there already. Choose another folder."
-            )
+            raise UsageError(f"The tables of {method} would go to {place}, where contours are. Choose another folder.")
 
 
 def _methods(predictions: Sequence[str | Path]) -> list[str]:
