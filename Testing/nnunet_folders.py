@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,11 @@ def randomise(network: UNet) -> None:
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, 1.0 if "norm.weight" in name else 0.0, 0.3)
     torch.nn.init.normal_(network.head.weight, 0.0, 1.0)
+
+
+def zipped(folder: Path, to: Path, inside: str = "Neck2") -> Path:
+    """The folder in an archive, below `inside`."""
+    with zipfile.ZipFile(to, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, Path(inside) / path.relative_to(folder))
+    return to

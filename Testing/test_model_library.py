@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import shutil
+import json
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
-import numpy as np
 import pytest
-from nnunet_folders import write_model_folder
+from conftest import run_segrap
+from nnunet_folders import write_model_folder, zipped
 
-from segrap.errors import Cancelled, ModelError, OutputError, UsageError
+from segrap.errors import ModelError, UsageError
 from segrap.models import library
-from segrap.models.download import ask
+from segrap.models.combinations import members
 from segrap.models.folder import Model, read_model
 from segrap.models.library import find_model, install, list_models, remove, user_folder
-from segrap.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -36,13 +29,6 @@ def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def folder(tmp_path: Path) -> Path:
     facts = {"name": "Neck 2", "version": "2.0", "licence": "CC0-1.0", "intended_use": "research", "description": "d"}
     return write_model_folder(tmp_path / "trained", facts=facts)
-
-
-def zipped(folder: Path, to: Path, inside: str = "Neck2") -> Path:
-    with zipfile.ZipFile(to, "w") as archive:
-        for path in sorted(folder.rglob("*")):
-            archive.write(path, Path(inside) / path.relative_to(folder))
-    return to
 
 
 def installed() -> list[str]:
@@ -73,33 +59,6 @@ def test_a_tar_file_is_installed_and_named_after_its_folder_or_itself(tmp_path: 
         archive.add(nameless, "Dataset005")
     assert install(tmp_path / "OnlyFiles.tar.gz").folder.name == "OnlyFiles"
     assert install(tmp_path / "b.tar").folder.name == "Dataset005"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """The address of a web server that serves the temporary folder."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-
-
-def test_an_address_is_downloaded_checked_and_installed(folder: Path, tmp_path: Path, server: str) -> None:
-    archive = zipped(folder, tmp_path / "a.zip")
-    assert install(f"{server}/a.zip", sha256=hashlib.sha256(archive.read_bytes()).hexdigest()).name == "Neck 2"
-
-
-def test_a_download_with_another_checksum_is_not_installed(folder: Path, tmp_path: Path, server: str) -> None:
-    zipped(folder, tmp_path / "a.zip")
-    with pytest.raises(ModelError, match="downloaded but not used"):
-        install(f"{server}/a.zip", sha256="0" * 64)
-    assert installed() == []
-
-
-def test_an_address_with_nothing_behind_it_is_said(server: str) -> None:
-    with pytest.raises(ModelError, match="could not be downloaded"):
-        install(f"{server}/nothing.zip")
 
 
 def test_a_file_with_another_checksum_is_not_opened(folder: Path, tmp_path: Path) -> None:
@@ -172,12 +131,65 @@ def test_a_cut_off_archive_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_an_archive_of_no_model_or_of_two_is_refused(folder: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
         archive.writestr("readme.txt", "x")
-    zipped(folder, tmp_path / "two.zip")
-    with zipfile.ZipFile(tmp_path / "two.zip", "a") as archive:
-        archive.write(folder / "plans.json", "Second/plans.json")
-    for name, count in (("none.zip", 0), ("two.zip", 2)):
-        with pytest.raises(ModelError, match=f"holds {count} model folders"):
-            install(tmp_path / name)
+        archive.write(folder / "plans.json", "OnlyPlans/plans.json")
+    two = write_model_folder(tmp_path / "both" / "Second").parent
+    write_model_folder(two / "deep" / "First")
+    with pytest.raises(ModelError, match=r"none\.zip holds no model\. A model is a folder with plans\.json and fold_"):
+        install(tmp_path / "none.zip")
+    with pytest.raises(ModelError, match=r"two\.zip holds 2 models: .*Second, .*deep/First\. Unpack it and install"):
+        install(zipped(two, tmp_path / "two.zip"))
+    assert installed() == []
+
+
+def results_of_nnunet(output: Path, dataset: str = "Dataset231_Neck") -> Path:
+    """A dataset's folder as nnU-Net leaves it: its model, beside it and in it copies of plans.json without weights."""
+    model = write_model_folder(output / "results" / dataset / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    for copy in (model / "crossval_results_folds_0", model.parent / "ensembles" / "ensemble___a___b___0"):
+        copy.mkdir(parents=True)
+        (copy / "plans.json").write_text("{}")
+    return model.parent
+
+
+@pytest.mark.parametrize("up", [0, 1, 2])
+def test_a_model_is_found_in_the_results_of_nnunet_and_named_after_its_dataset(tmp_path: Path, up: int) -> None:
+    dataset = results_of_nnunet(tmp_path / "output")
+    model = install([dataset, *dataset.parents][up])
+    assert model.folder == user_folder() / "Dataset231_Neck"
+    assert model.structures == ("BrainStem", "SpinalCord")
+
+
+def test_a_folder_with_several_models_lists_them_and_one_without_says_so(tmp_path: Path) -> None:
+    for name in ("Dataset231_Neck", "Dataset232_Head"):
+        results_of_nnunet(tmp_path / "output", name)
+    done = run_segrap("models", "install", tmp_path / "output")
+    assert done.returncode == 4
+    assert "holds 2 models: results/Dataset231_Neck/nnUNetTrainer__" in done.stderr
+    assert "Install the folder of one of them" in done.stderr
+    (tmp_path / "empty" / "fold_0").mkdir(parents=True)
+    done = run_segrap("models", "install", tmp_path / "empty")
+    assert done.returncode == 4
+    assert f"{tmp_path / 'empty'} holds no model, neither in it nor up to 4 folders below" in done.stderr
+    assert installed() == []
+
+
+def test_a_folder_without_weights_is_named_as_the_person_knows_it(folder: Path) -> None:
+    (folder / "fold_0" / "checkpoint_final.pth").unlink()
+    with pytest.raises(ModelError, match=rf"The model folder {folder} is incomplete"):
+        install(folder)
+
+
+def test_an_archive_cannot_bring_other_models_to_run_in_place_of_the_one_that_was_checked(
+    folder: Path, tmp_path: Path
+) -> None:
+    other = write_model_folder(tmp_path / "other")
+    (folder / "combination.json").write_text(json.dumps({"models": [str(other)]}))
+    model = install(zipped(folder, tmp_path / "a.zip"))
+    assert sorted(path.name for path in model.folder.iterdir()) == [
+        *("dataset.json", "fold_0", "plans.json", "segrap.json")
+    ]
+    assert members(model.folder) == (model.folder,)
+    with pytest.raises(ModelError, match=r"is a model, but combination\.json in it names others"):
+        members(folder)
 
 
 def test_a_model_that_cannot_be_run_is_not_installed(tmp_path: Path) -> None:
@@ -249,89 +261,6 @@ def test_a_shipped_model_cannot_be_removed(folder: Path, tmp_path: Path, monkeyp
     assert shipped.exists()
 
 
-class Interrupting(SimpleHTTPRequestHandler):
-    """Serves one archive, breaks the line in the middle the first time, and goes on from where it is asked to."""
-
-    archive = b""
-    requests: ClassVar[list[str | None]] = []
-    etag = '"one"'
-
-    def do_HEAD(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.archive)))
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.requests.append(wanted)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        if wanted and self.headers.get("If-Range") != self.etag:
-            start = 0
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", self.etag)
-        self.send_header("Content-Length", str(len(self.archive) - start))
-        self.end_headers()
-        rest = self.archive[start:]
-        self.wfile.write(rest[: len(rest) // 2] if len(self.requests) == 1 else rest)
-
-
-@pytest.fixture
-def interrupting(folder: Path, tmp_path: Path) -> Iterator[str]:
-    (folder / "log.md").write_bytes(np.random.default_rng(1).bytes(500_000))  # larger than what is read at once
-    Interrupting.archive = zipped(folder, tmp_path / "a.zip").read_bytes()
-    Interrupting.requests, Interrupting.etag = [], '"one"'
-    with ThreadingHTTPServer(("127.0.0.1", 0), Interrupting) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/a.zip"
-        running.shutdown()
-
-
-def test_an_interrupted_download_goes_on_where_it_broke(interrupting: str) -> None:
-    half = len(Interrupting.archive) // 2
-    with pytest.raises(ModelError, match="is kept: try again"):
-        install(interrupting)
-    assert [entry.name for entry in list_models() if not entry.shipped] == []
-    told: list[Progress] = []
-    checksum = hashlib.sha256(Interrupting.archive).hexdigest()
-    assert install(interrupting, sha256=checksum, progress=told.append).name == "Neck 2"
-    first, second = Interrupting.requests
-    assert first is None and second and half / 2 < int(second.removeprefix("bytes=").rstrip("-")) <= half
-    assert told[-1].fraction == 1.0
-    assert installed() == ["Neck 2"]
-
-
-def test_a_file_that_changed_meanwhile_is_downloaded_from_its_beginning(interrupting: str) -> None:
-    with pytest.raises(ModelError, match="is kept"):
-        install(interrupting)
-    Interrupting.etag = '"two"'
-    assert install(interrupting).name == "Neck 2"
-
-
-def test_a_cancelled_download_installs_nothing_and_can_be_taken_up(interrupting: str) -> None:
-    def cancel(progress: Progress) -> None:
-        raise Cancelled("enough")
-
-    with pytest.raises(Cancelled):
-        install(interrupting, progress=cancel)
-    assert install(interrupting).name == "Neck 2"
-
-
-def test_size_of_a_download_is_known_before_it_begins(interrupting: str) -> None:
-    offer = ask(interrupting)
-    assert offer.size_bytes == len(Interrupting.archive) and Interrupting.requests == []
-    assert offer.host.startswith("127.0.0.1")
-
-
-def test_a_download_larger_than_the_disk_is_refused_before_it_begins(
-    interrupting: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
-    with pytest.raises(OutputError, match="Free some space"):
-        install(interrupting)
-    assert installed() == []
-
-
 def test_a_model_whose_licence_is_not_accepted_is_not_installed(folder: Path) -> None:
     asked: list[str] = []
 
@@ -342,11 +271,3 @@ def test_a_model_whose_licence_is_not_accepted_is_not_installed(folder: Path) ->
     with pytest.raises(UsageError, match="was not accepted"):
         install(folder, agree=refuse)
     assert asked == ["CC0-1.0"] and installed() == []
-
-
-def test_downloads_go_through_the_proxy_of_the_environment(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", server)  # a proxy is asked for the whole address, which this server has not
-    with pytest.raises(ModelError, match="404"):
-        install("http://models.invalid/a.zip")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from nnunet_folders import plain_architecture, residual_architecture, write_model_folder
@@ -204,6 +205,19 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not proof.exists()
     torch.load(tmp_path / "model" / "fold_0" / "checkpoint_final.pth", weights_only=False)
     assert proof.exists(), "the checkpoint of this test must be a real threat"
+
+
+class Forged:
+    """A numpy type whose state, given by the file, says that a number holds other things far outside its bytes."""
+
+    def __reduce__(self) -> Any:
+        fields = {"a": (np.dtype("f8"), 10**9)}
+        return np.dtype, ("f8", False, True), (3, ">", None, ("a",), fields, -1, -1, 0)
+
+
+def test_numbers_of_numpy_with_a_forged_type_are_refused(tmp_path: Path) -> None:
+    message = refusal(write_model_folder(tmp_path, checkpoint={"logging": [Forged()]}))
+    assert "might run code" in message
 
 
 def test_json_that_is_not_json_is_refused(tmp_path: Path) -> None:

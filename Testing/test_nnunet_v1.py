@@ -72,6 +72,11 @@ PLANS: dict[str, Any] = {
     },
 }
 INTENSITIES = {"mean": 40.0, "sd": 180.0, "percentile_00_5": -300.0, "percentile_99_5": 500.0}
+TUMOURS = {
+    "num_classes": 2,
+    "all_classes": [1, 2],
+    "preprocessed_data_folder": "/data/nnUNet_preprocessed/Task071_SegRap002",
+}
 ONE_CT = {
     "num_modalities": 1,
     "modalities": {"0": "CT"},
@@ -98,6 +103,13 @@ JOBS = [
     job("two folds", (14, 44, 44), (3.0, 0.8, 0.8), folds=2),
     job("low resolution", (30, 50, 50), (3.0, 1.5, 1.5), stage=0),
     job("thick slices, cubic model", (20, 60, 60), (6.5, 1.5, 1.5), stage=0),
+    job(
+        "the baseline of tumours, trained with mirroring",
+        (12, 40, 40),
+        (3.0, 0.9, 0.9),
+        plans=TUMOURS,
+        trainer="nnUNetTrainerV2",
+    ),
     job("one CT, mirrored", (14, 44, 44), (3.0, 0.8, 0.8), plans=ONE_CT, trainer="nnUNetTrainerV2", mirror=True),
 ]
 DATASETS = {"one CT, mirrored": NECK}
@@ -154,9 +166,10 @@ def test_the_baseline_is_installed_by_one_command_and_covers_all_organs(
 
 
 def test_a_model_of_two_tumours_is_recognised_by_its_task(tmp_path: Path) -> None:
-    changes = {"num_classes": 2, "all_classes": [1, 2], "preprocessed_data_folder": "/x/Task071_SegRap002"}
     with pytest.raises(ModelError, match="lacks conv_blocks_context"):  # there are no weights: all else was in order
-        convert(v1_folder(tmp_path, **changes), tmp_path / "model")
+        convert(v1_folder(tmp_path, **TUMOURS), tmp_path / "model")
+    said = json.loads((tmp_path / "model" / "segrap.json").read_text())["description"]
+    assert "not averaged over mirror images, as SegRap2023's organisers ran it" in said
     assert json.loads((tmp_path / "model" / "dataset.json").read_text())["labels"] == {
         "background": 0,
         "GTVp": 1,
@@ -209,6 +222,61 @@ def test_numbers_of_numpy_that_hold_objects_are_refused(tmp_path: Path) -> None:
     (tmp_path / "objects.pkl").write_bytes(pickle.dumps(np.array([{}, None], dtype=object)))
     with pytest.raises(ModelError, match="object"):
         read_pickle(tmp_path / "objects.pkl")
+
+
+class Forged:
+    """A numpy type whose state, given by the file, makes numpy read far outside the file's bytes."""
+
+    def __init__(self, kind: str, *state: object) -> None:
+        self.kind, self.state = kind, state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.dtype, (self.kind, False, True), self.state
+
+
+class ForgedArray:
+    def __init__(self, kind: Forged) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild = np.zeros(0).__reduce__()[0]
+        return rebuild, (np.ndarray, (0,), b"b"), (1, (1,), self.kind, False, b"12345678")
+
+
+FAR = {"a": (np.dtype("f8"), 10**9)}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Forged("V8", 3, "|", None, ("a",), FAR, 8, 1, 0),
+        Forged("f8", 3, ">", None, ("a",), FAR, -1, -1, 0),
+        Forged("S8", 3, "|", (np.dtype("f8"), (10**6,)), None, None, 8, 1, 0),
+    ],
+    ids=lambda kind: kind.kind,
+)
+def test_numbers_of_numpy_that_reach_outside_their_bytes_are_refused(tmp_path: Path, kind: Forged) -> None:
+    (tmp_path / "forged.pkl").write_bytes(pickle.dumps({"init": [ForgedArray(kind)]}))
+    with pytest.raises(ModelError, match=r"numpy array of .* might run code"):
+        read_pickle(tmp_path / "forged.pkl")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_numbers_of_numpy_are_read_as_they_were_written(tmp_path: Path, protocol: int) -> None:
+    written = [np.arange(6.0).reshape(2, 3).T, np.array([1, 2], ">i4"), np.float32(0.1), np.bool_(True), np.str_("CT")]
+    (tmp_path / "numbers.pkl").write_bytes(pickle.dumps(written, protocol=protocol))
+    for before, after in zip(written, read_pickle(tmp_path / "numbers.pkl"), strict=True):
+        assert np.array_equal(before, after) and after.dtype == before.dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize(
+    "labels", [{"background": 0, "whole": [1, 2], "core": [2]}, {"1": ["GTVp"]}, {"one": "GTVp"}, ["GTVp", "GTVnd"]]
+)
+def test_a_dataset_json_whose_labels_are_not_those_of_v1_is_refused_in_words(tmp_path: Path, labels: object) -> None:
+    folder = v1_folder(tmp_path, **TUMOURS)
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    with pytest.raises(ModelError, match=r"dataset\.json (has the label|does not list `labels`)"):
+        convert(folder, tmp_path / "model")
 
 
 @pytest.mark.parametrize(

@@ -43,14 +43,14 @@ def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "library"
 
 
-def published(weights: Weights, to: Path, labels: dict[str, int] | None = None) -> Path:
+def published(weights: Weights, to: Path, labels: dict[str, int] | None = None, plans: str = "nnUNetPlans") -> Path:
     """A folder as TotalSegmentator publishes it: Dataset.../trainer__plans__configuration/fold_0, its configuration one
     that inherits from nnU-Net's and has a finer grid."""
     trainer, fine = "nnUNetTrainer_DASegOrd0_NoMirroring", "3d_fullres_high"
     changes = {"normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False], "spacing": [9.0, 9.0, 9.0]}
     finer = {"inherits_from": "3d_fullres", "spacing": [5.0, 5.0, 5.0]}
     write_model_folder(
-        to / weights.dataset / f"{trainer}__nnUNetPlans__{fine}",
+        to / weights.dataset / f"{trainer}__{plans}__{fine}",
         labels=labels or {"background": 0, **{name: k for k, name in enumerate(weights.labels, 1)}},
         channels=("CT",),
         plans={"configurations": {"3d_fullres": configuration(**changes), fine: finer}},
@@ -84,6 +84,8 @@ def test_open_weights_cover_18_organs_and_with_the_shipped_research_model_20() -
         assert found and set(weights.notes) <= set(anatomy.NAMES)
         covered |= set(found) if weights.licence == "Apache-2.0" else set()
     assert len(covered) == 18
+    for task in ("organs", "brain_cord", "fast"):
+        assert WEIGHTS[f"total_v3_{task}"].structures == WEIGHTS[f"total_{task}"].structures
     shipped = json.loads((SHIPPED / "OpenKBP_8" / "dataset.json").read_text(encoding="utf-8"))
     assert len(covered | set(read_labels(shipped).covered)) == 20
 
@@ -93,13 +95,17 @@ def test_classes_addresses_and_terms_are_those_of_totalsegmentator_itself() -> N
         pytest.skip(f"TotalSegmentator is not installed: run {sys.executable} Testing/make_peers.py")
     program = (
         "import json\n"
-        "from totalsegmentator import map_tasks_config as tasks, map_to_binary as maps\n"
+        "from totalsegmentator import map_tasks_config as tasks, map_to_binary as maps, registry\n"
         "parts = maps.class_map_5_parts | maps.class_map_parts_headneck_muscles\n"
         "ids = maps.map_taskid_to_partname_ct | maps.map_taskid_to_partname_headneck_muscles\n"
         "classes = {number: parts[part] for number, part in ids.items() if part in parts}\n"
         "classes |= {tasks.TASK_CONFIGS[name]['task_id']: maps.class_map[name] for name in\n"
         "            ('head_glands_cavities', 'craniofacial_structures', 'brain_structures')}\n"
-        "classes[tasks.TASK_CONFIGS['total']['sub_modes']['fast']['task_id']] = maps.class_map['total']\n"
+        "v3 = maps.class_map_5_parts_total_v3\n"
+        "classes |= {number: v3[part] for number, part in maps.map_taskid_to_partname_ct_v3.items()}\n"
+        "for total in ('total', 'total_v3'):\n"
+        "    classes[tasks.TASK_CONFIGS[total]['sub_modes']['fast']['task_id']] = maps.class_map[total]\n"
+        "    assert not registry.requires_license(total)\n"
         "licensed = [one['task_id'] for one in tasks.TASK_CONFIGS.values() if one.get('commercial')]\n"
         "print(json.dumps([classes, tasks.TASK_ID_WEIGHTS_CONFIGS, licensed], default=str))\n"
     )
@@ -108,7 +114,7 @@ def test_classes_addresses_and_terms_are_those_of_totalsegmentator_itself() -> N
     for weights in known_weights():
         number = str(int(weights.dataset[len("Dataset") :][:3]))
         assert dict(enumerate(weights.labels, 1)) == {int(k): name for k, name in classes[number].items()}
-        assert (weights.licence == "Apache-2.0") == (int(number) not in licensed), weights.task
+        assert weights.licence.startswith("Apache-2.0") == (int(number) not in licensed), weights.task
         if weights.address:
             where = published_weights[number]
             assert (weights.dataset, weights.version) == (where["foldername"], where["version"])
@@ -162,14 +168,40 @@ def test_an_archive_that_holds_such_weights_under_another_name_asks_too(tmp_path
     assert install(archive, accept=lambda terms: True).licence == "Apache-2.0"
 
 
-def test_the_command_shows_the_terms_it_was_told_to_accept(tmp_path: Path) -> None:
-    folder = published(WEIGHTS["brain_structures"], tmp_path / "made")
-    done = run_segrap("models", "install", next(folder.iterdir()), "--accept-licence", "--json")
+def test_the_folder_of_a_dataset_is_installed_and_the_command_shows_the_terms_it_was_told_to_accept(
+    tmp_path: Path,
+) -> None:
+    folder = published(WEIGHTS["brain_structures"], tmp_path / ".totalsegmentator" / "nnunet" / "results")
+    done = run_segrap("models", "install", folder, "--accept-licence", "--json")
     assert done.returncode == 0, done.stderr
     assert "non-commercial use only" in done.stderr
     facts = json.loads(done.stdout)
     assert facts["structures"] == ["TemporalLobe_L", "TemporalLobe_R"]
     assert "non-commercial use only" in facts["licence"]
+
+
+@pytest.mark.parametrize("up", [1, 3])
+def test_a_single_dataset_in_totalsegmentators_folder_is_recognised_from_above(tmp_path: Path, up: int) -> None:
+    folder = published(WEIGHTS["total_v3_organs"], tmp_path / ".totalsegmentator" / "nnunet" / "results")
+    with pytest.raises(UsageError, match="not accepted"):
+        install(folder.parents[up - 1])
+    model = install(folder.parents[up - 1], accept=lambda terms: "total_v3_organs" in terms)
+    assert model.structures == ("Esophagus", "Thyroid", "Trachea")
+    assert (model.name, model.version) == ("TotalSegmentator total_v3_organs", "v3.0.0-weights")
+
+
+def test_of_two_models_of_one_dataset_the_one_that_totalsegmentator_runs_is_taken(tmp_path: Path) -> None:
+    weights = WEIGHTS["total_v3_fast"]
+    published(weights, tmp_path / "made", plans="nnUNetResEncUNetLPlans_8")
+    archive = shutil.make_archive(str(tmp_path / weights.dataset), "zip", tmp_path / "made")
+    small = install(archive, name="small", accept=lambda terms: True)
+    folder = published(weights, tmp_path / "made")
+    (big,) = folder.glob("*__nnUNetPlans__*")
+    (big / "README.md").write_text("big")
+    archive = shutil.make_archive(str(tmp_path / weights.dataset), "zip", tmp_path / "made")
+    model = install(archive, name="from an archive", accept=lambda terms: True)
+    again = install(folder, name="from a folder", accept=lambda terms: True)
+    assert [(one.folder / "README.md").exists() for one in (small, model, again)] == [False, True, True]
 
 
 def test_a_download_with_another_checksum_is_not_installed(server: str) -> None:

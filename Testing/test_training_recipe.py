@@ -172,6 +172,27 @@ def test_a_dataset_of_other_axes_is_known_before_training_and_one_of_mixed_axes_
         check_dataset(dataset)
 
 
+def test_labels_that_segrap_json_explains_are_merged_and_keep_their_meaning(tmp_path: Path) -> None:
+    labels = {"background": 0, "parotis_L": 1, "parotis_R": 2, "jaw": 3, "tongue": 4}
+    dataset = raw_dataset(tmp_path / "raw", labels)
+    structures = {"parotis_L": ["Parotid_L"], "parotis_R": ["Parotid_R"], "tongue": []}
+    given = {"structures": structures, "split_at_midline": {"jaw": ["Mandible_L", "Mandible_R"]}}
+    (dataset / "segrap.json").write_text(json.dumps(given))
+    target = merge_sides(dataset, tmp_path / "Dataset007_Merged")
+    content = json.loads((target / "dataset.json").read_text())
+    assert content["labels"] == {"background": 0, "parotis": 1, "jaw": 2, "tongue": 3}
+    found = read_labels(content, check_dataset(target))
+    assert found.covered == ("Mandible_L", "Mandible_R", "Parotid_L", "Parotid_R")
+    assert set(found.pairs) == {("Mandible_L", "Mandible_R"), ("Parotid_L", "Parotid_R")}
+
+
+def test_a_side_without_its_other_side_is_not_taught_as_both(tmp_path: Path) -> None:
+    explained = {"structures": {"left parotid": ["Parotid_L"], "right parotid": ["Parotid_R"]}}
+    labels = {"background": 0, "Eye_L": 1, "Eye_R": 2, "left parotid": 3, "right parotid": 4}
+    with pytest.raises(InputError, match="The other side of left parotid, right parotid is not among the labels"):
+        plan_merging({"labels": labels}, explained)
+
+
 def test_sides_that_cannot_be_merged_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to merge"):
         plan_merging({"labels": {"background": 0, "BrainStem": 1, "Eye_L": 2}})

@@ -227,7 +227,9 @@ def test_process_that_cannot_start_says_why(scans: tuple[Scan, Scan], tmp_path: 
     (tmp_path / "numpy.py").write_text("raise ImportError('this numpy is broken')")
     broken = BackgroundContouring(environment={"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])})
     broken.start(*scans)
-    assert "this numpy is broken" in str(failed(broken))
+    said = str(failed(broken))
+    assert "this numpy is broken" in said
+    assert "Press Auto-contour again" in said and "memory may have run out" in said and "open Log" in said
 
 
 def test_full_disk_is_an_output_error(

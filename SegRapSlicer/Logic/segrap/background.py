@@ -221,7 +221,9 @@ class BackgroundContouring:
                 "Close other programs, or use a smaller model. Nothing in the scene was changed."
             )
         return SegRapError(
-            f"The background process ended unexpectedly (status {status}): {last}. Nothing in the scene was changed."
+            f"The background process ended unexpectedly (status {status}): {last}. Nothing in the scene was changed. "
+            "Press Auto-contour again. If it stays so, close other programs, as memory may have run out; then open Log "
+            "and report what it says."
         )
 
 

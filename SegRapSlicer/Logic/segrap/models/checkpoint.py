@@ -2,7 +2,7 @@
 
 nnU-Net reads its checkpoints with Python's full unpickler, which runs any code that a file contains. Here torch's
 restricted unpickler reads them; beyond tensors and plain Python containers it is allowed only the numbers of numpy
-(training losses), which cannot carry code.
+(training losses), rebuilt as `restricted_pickle` does it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from segrap.errors import ModelError
 from segrap.models.network import UNet, build_network
+from segrap.models.restricted_pickle import NumberKind, rebuild_number
 
 if TYPE_CHECKING:
     from segrap.models.plans import PlannedModel
 
 # numpy 1 and 2 call the function that rebuilds a number by different module names; a file may hold either.
-_REBUILD_NUMBER = np.float64(0).__reduce__()[0]
-_KINDS = ("bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
 _NUMBERS: list[Any] = [
-    (_REBUILD_NUMBER, "numpy.core.multiarray.scalar"),
-    (_REBUILD_NUMBER, "numpy._core.multiarray.scalar"),
-    (np.dtype, "numpy.dtype"),
-    *(type(np.dtype(kind)) for kind in _KINDS),
+    (rebuild_number, "numpy.core.multiarray.scalar"),
+    (rebuild_number, "numpy._core.multiarray.scalar"),
+    (NumberKind, "numpy.dtype"),
 ]
 
 
@@ -63,7 +60,7 @@ def load_as_data(path: Path) -> Any:
             f"{path} was not loaded: it contains {found[1] if found else 'something'} beside weights and numbers, and "
             "might run code. Use a checkpoint that nnU-Net saved, from a source that you trust."
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as fault:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
         first = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
         raise ModelError(f"{path} is damaged or incomplete ({first}). Copy or download the model again.") from None
 

@@ -48,11 +48,13 @@ def combine(name: str, models: Sequence[str]) -> Path:
 def members(folder: Path) -> tuple[Path, ...]:
     """The model folders of a combination, the best first; the folder alone when it is no combination.
 
-    Raises ModelError when it is damaged or one of its models is gone.
+    Raises ModelError when it is damaged, one of its models is gone, or it is a model as well: which of both would run?
     """
     path = folder / COMBINATION
     if not path.is_file():
         return (folder,)
+    if (folder / "plans.json").exists():
+        raise ModelError(f"{folder} is a model, but {COMBINATION} in it names others. Remove that file to use it.")
     try:
         names = [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["models"]]
     except (OSError, ValueError, KeyError, TypeError) as fault:

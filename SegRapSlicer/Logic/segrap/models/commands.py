@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from segrap.terminal import as_json, give, say, some_path
+from segrap.terminal import as_json, give, progress_bar, say, some_path
 
 if TYPE_CHECKING:
     from segrap.models.folder import Model
+    from segrap.progress import Progress, ProgressCallback
 
 
 @click.group()
@@ -59,16 +61,22 @@ def install_model(source: str, name: str | None, sha256: str | None, accept_lice
     """Install a model from a folder, a .zip or .tar file, or an address (the only command that uses the network).
 
     Models are nnU-Net v2 folders; those of nnU-Net v1 are converted. totalsegmentator:TASK is TotalSegmentator's:
-    head_glands_cavities, craniofacial_structures, total_organs, total_brain_cord, total_fast, headneck_muscles.
+    head_glands_cavities, craniofacial_structures, total_organs, total_brain_cord, total_fast, headneck_muscles,
+    total_v3_organs, total_v3_brain_cord, total_v3_fast.
     """
     from segrap.models.library import install
 
+    bar = _DownloadBar()
+
     def accept(terms: str) -> bool:
+        bar.close()
         if accept_licence:
             say(terms)
         return accept_licence or (sys.stdin.isatty() and click.confirm(f"{terms}\nDo you accept this?", err=True))
 
-    _show(install(source, name, sha256, accept).folder, as_json)
+    with bar:
+        model = install(source, name, sha256, accept, progress=bar)
+    _show(model.folder, as_json)
 
 
 @models.command("combine")
@@ -89,6 +97,19 @@ def remove_model(name: str) -> None:
     from segrap.models.library import remove
 
     say(f"Removed {remove(name)}.")
+
+
+class _DownloadBar(ExitStack):
+    """A progress bar that appears when a download begins, after a line with its size."""
+
+    _show: ProgressCallback | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self._show is None:
+            if sys.stderr.isatty():  # elsewhere the first line of the bar is this one
+                say(f"{progress.stage} {progress.message}.")
+            self._show = self.enter_context(progress_bar())
+        self._show(progress)
 
 
 def _show(folder: Path, as_json: bool) -> None:

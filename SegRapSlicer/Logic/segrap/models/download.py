@@ -9,10 +9,12 @@ as `requests` finds them.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from segrap.errors import ModelError, OutputError
 from segrap.progress import Progress, ProgressCallback
@@ -48,15 +50,15 @@ def ask(address: str) -> Offer:
     """What would be downloaded from an http(s) address; nothing is but its headers. Raises ModelError."""
     with _get(address, {}, head=True) as response:
         length = response.headers.get("Content-Length")
-        host = str(response.url).split("/")[2]
-        return Offer(address, host, int(length) if length and length.isdigit() else None)
+        return Offer(address, _host(response.url), int(length) if length and length.isdigit() else None)
 
 
 def download(address: str, folder: Path, name: str, sha256: str | None, progress: ProgressCallback | None) -> Path:
     """Bring a file into `folder` under `name` and return its path; goes on where an earlier try was interrupted.
 
     sha256: in hexadecimal, checked before the file gets its name; a file that does not match is removed.
-    progress is called after every block; what it raises ends the download, which can be taken up again.
+    progress is called with the size before the first block and after every block; what it raises ends the download,
+    which can be taken up again.
     Raises ModelError (no such file, the line broke, another checksum), OutputError (no space).
     """
     key = hashlib.sha256(address.encode()).hexdigest()[:16]
@@ -77,6 +79,11 @@ def download(address: str, folder: Path, name: str, sha256: str | None, progress
                 stated = _mark(response)
                 if stated:
                     mark.write_text(stated, encoding="utf-8")
+            if progress:
+                size = megabytes(total) if total else "a file of unknown size"
+                kept = f" ({megabytes(done)} of it are here already)" if done else ""
+                fraction = done / total if total else 0.0
+                progress(Progress("Downloading", fraction, f"{size} from {_host(response.url)}{kept}"))
             with part.open("ab") as out:
                 for block in response.iter_content(BLOCK):
                     out.write(block)
@@ -108,13 +115,34 @@ def _get(address: str, headers: dict[str, str], head: bool = False) -> requests.
             response.close()
             response = requests.get(address, timeout=SECONDS, stream=True)
         response.raise_for_status()
-    except requests.RequestException as error:
+    except OSError as error:  # those of requests, and a REQUESTS_CA_BUNDLE that is not there
         raise _broken(address, error, 0) from None
     return response  # type: ignore[no-any-return]
 
 
+def _host(address: object) -> str:
+    return urlsplit(str(address)).netloc.rpartition("@")[2]
+
+
 def _broken(address: str, fault: object, done: int) -> ModelError:
+    """What went wrong, in words: errors of requests quote its own objects."""
+    import requests
+
     kept = f" What has arrived ({megabytes(done)}) is kept: try again to go on from there." if done else ""
+    host = _host(getattr(getattr(fault, "request", None), "url", None) or address)
+    by_hand = "or download the file elsewhere, copy it here and install it from disk"
+    if found := re.search(r"certificate verify failed: ([^(]*)", str(fault)):
+        return ModelError(
+            f"The certificate of {host} cannot be verified: {found[1].strip(' .')}. Where a proxy inspects "
+            f"connections, let REQUESTS_CA_BUNDLE name the file with its certificates, {by_hand}.{kept}"
+        )
+    if isinstance(fault, requests.ConnectionError | requests.Timeout):
+        return ModelError(
+            f"{host} cannot be reached. Check the connection and the proxy (HTTPS_PROXY, REQUESTS_CA_BUNDLE), "
+            f"{by_hand}.{kept}"
+        )
+    if isinstance(fault, requests.exceptions.ChunkedEncodingError):
+        return ModelError(f"The connection to {host} broke off.{kept or ' Try again.'}")
     return ModelError(f"{address} could not be downloaded: {fault}.{kept}")
 
 

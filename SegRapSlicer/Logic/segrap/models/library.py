@@ -3,7 +3,8 @@
 Shipped models lie beside this file and cannot be removed; a user's models lie in the user's data folder (or where the
 environment variable SEGRAP_MODELS says). Installing takes a model folder, an archive of one, or an address of an
 archive; nothing enters the library before it was unpacked elsewhere with every member's name checked and read through
-by `read_model`. An archive holds exactly one model folder, at any depth. Models of nnU-Net v1 are converted on the way.
+by `read_model`, and only the files that make a model do. The model may lie deeper in a folder (as in the results of
+nnU-Net and TotalSegmentator) or archive, if it is the only one there. Models of nnU-Net v1 are converted on the way.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ from segrap.errors import ModelError, OutputError, UsageError
 from segrap.models import nnunet_v1, totalsegmentator
 from segrap.models.download import download
 from segrap.models.folder import Model, read_model
-from segrap.models.plans import CHECKPOINT, read_facts
+from segrap.models.plans import CHECKPOINT, choose_folds, read_facts
 from segrap.models.totalsegmentator import Weights
 from segrap.progress import ProgressCallback
 
 SHIPPED = Path(__file__).parent / "shipped"
 LARGEST_MODEL_BYTES = 8 * 2**30  # five folds of nnU-Net's largest preset, with optimizer state, are under 6 GB
 BLOCK = 2**20
+DEEPEST = 4  # folders down from where a person finds models: ~/.totalsegmentator/nnunet/results/DATASET/MODEL
+# Training leaves other files, some very large; and what `read_model` does not check must not enter the library.
+PARTS = ("dataset.json", "plans.json", "segrap.json", "LICEN[CS]E*", "NOTICE*", "*.md", f"fold_*/{CHECKPOINT}")
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
     *(EOFError, NotImplementedError),
@@ -127,9 +131,9 @@ def install(
 ) -> Model:
     """Put a model into the user's library and return it, read and checked.
 
-    source: a model folder, a .zip or .tar (.gz, .bz2, .xz) file of one, an http(s) address of such a file, or
-        totalsegmentator:TASK.
-    name: what to call it; by default its own name from segrap.json, else that of its folder.
+    source: a model folder or one that holds a single model, a .zip or .tar (.gz, .bz2, .xz) file of such a folder, an
+        http(s) address of such a file, or totalsegmentator:TASK.
+    name: what to call it; by default its own name from segrap.json, else that of its folder or its nnU-Net dataset.
     sha256: of the file, in hexadecimal, checked before it is opened; not for folders.
     accept: asked with the terms of TotalSegmentator's weights, before they are downloaded where that can be.
     agree: asked with any model, read and checked, before it enters the library.
@@ -147,16 +151,19 @@ def install(
     try:
         library.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".installing-", dir=library) as scratch:
-            folder, folder_name, origin = _fetch(source, sha256, Path(scratch), progress)
+            place, origin = _fetch(source, sha256, Path(scratch), progress)
+            found = _find_model(place, source)
             if weights is None:
-                weights = totalsegmentator.recognise(folder, Path(source).resolve())
+                weights = totalsegmentator.recognise(found.resolve(), Path(source).resolve())
                 _agree(weights, accept)
+            folder = _take(found, Path(scratch) / "model", shutil.move if origin else shutil.copyfile)
             if weights:
                 totalsegmentator.prepare(folder, weights, origin)
             model = read_model(folder)
             if not agree(model):
                 raise UsageError(f"{model.name} was not installed: its licence was not accepted.")
-            target = library / check_new_name(name or str(read_facts(folder).get("name") or folder_name))
+            own_name = read_facts(folder).get("name") or _name_by_place(found, place, source)
+            target = library / check_new_name(name or str(own_name))
             folder.replace(target)
     except OSError as error:
         raise OutputError(
@@ -199,11 +206,11 @@ def check_new_name(name: str) -> str:
 
 def _fetch(
     source: str | Path, sha256: str | None, scratch: Path, progress: ProgressCallback | None
-) -> tuple[Path, str, str]:
-    """Bring a model folder from anywhere into `scratch`; return it, what it was called where it came from, and a
-    sentence on that: the archive and its SHA-256, by which the same file is known again."""
+) -> tuple[Path, str]:
+    """A folder with what `source` holds: itself, or the archive unpacked in `scratch`. And a sentence on the archive
+    and its SHA-256, by which the same file is known again; "" for a folder."""
     if re.match(r"https?://", str(source)):
-        name = PurePosixPath(str(source).split("?")[0].split("#")[0]).name or "model"
+        name = _file_name(source)
         fetched = download(str(source), user_folder(), f".{name}", sha256, progress)
         archive = fetched.replace(scratch / name)
     else:
@@ -211,35 +218,68 @@ def _fetch(
         if archive.is_dir():
             if sha256:
                 raise UsageError("A checksum can be given for a file or an address, not for a folder.")
-            if nnunet_v1.holds_v1_model(archive):
-                return nnunet_v1.convert(archive, scratch / "model"), archive.resolve().name, ""
-            return _copy(archive, scratch / "model"), archive.resolve().name, ""
+            return archive, ""
         if not archive.is_file():
             raise UsageError(f"There is no model folder or archive {source}.")
         if sha256:
             _check_sum(archive, sha256)
-    origin = f"Installed from {archive.name}, SHA-256 {_digest(archive)}."
     unpacked = scratch / "unpacked"
     _unpack(archive, unpacked)
-    found = {path.parent for path in unpacked.glob("**/plans.json")}
-    found |= {path.parent.parent for path in unpacked.glob(f"**/{nnunet_v1.CHECKPOINT}")}
-    if len(found) != 1:
-        raise ModelError(f"{archive.name} holds {len(found)} model folders (with a plans.json); one is needed.")
-    (folder,) = found
-    name = re.sub(r"\.(zip|tar|tgz|gz|bz2|xz)", "", archive.name) if folder == unpacked else folder.name
-    if nnunet_v1.holds_v1_model(folder):
-        folder = nnunet_v1.convert(folder, scratch / "model")
-    return folder, name, origin
+    return unpacked, f"Installed from {archive.name}, SHA-256 {_digest(archive)}."
 
 
-def _copy(folder: Path, target: Path) -> Path:
-    """Copy only the files that make a model: training leaves others, some very large."""
+def _file_name(source: str | Path) -> str:
+    if re.match(r"https?://", str(source)):
+        return PurePosixPath(str(source).split("?")[0].split("#")[0]).name or "model"
+    return Path(source).name
+
+
+def _find_model(place: Path, source: str | Path) -> Path:
+    """The folder of the one model that `place` is or holds. Raises ModelError when there is none, or several."""
+    is_folder = Path(source).is_dir()
+    if is_folder and (nnunet_v1.holds_v1_model(place) or (place / "plans.json").is_file()):
+        return place
+    downs = ["*/" * depth for depth in range(1, DEEPEST + 1)] if is_folder else ["**/"]
+    found = {path.parents[1] for down in downs for path in place.glob(f"{down}fold_*/{CHECKPOINT}")}
+    # nnU-Net also leaves copies of plans.json beside the scores of its folds: they have no weights.
+    found = {path for path in found if (path / "plans.json").is_file()}
+    found |= {path.parents[1] for down in downs for path in place.glob(f"{down}*/{nnunet_v1.CHECKPOINT}")}
+    chosen = totalsegmentator.usual_model(sorted(found))
+    if len(chosen) == 1:
+        return chosen[0]
+    if not chosen:
+        where = f", neither in it nor up to {DEEPEST} folders below" if is_folder else ""
+        raise ModelError(
+            f"{source} holds no model{where}. A model is a folder with plans.json and fold_*/{CHECKPOINT} (nnU-Net v2) "
+            f"or with fold_*/{nnunet_v1.CHECKPOINT} (v1)."
+        )
+    names = [path.relative_to(place).as_posix() for path in chosen]
+    more = f" and {len(names) - 9} more" if len(names) > 9 else ""
+    raise ModelError(
+        f"{source} holds {len(chosen)} models: {', '.join(names[:9])}{more}. "
+        f"{'Install' if is_folder else 'Unpack it and install'} the folder of one of them."
+    )
+
+
+def _name_by_place(found: Path, place: Path, source: str | Path) -> str:
+    """What to call a model that has no name of its own."""
+    if found == place and not Path(source).is_dir():
+        return re.sub(r"\.(zip|tar|tgz|gz|bz2|xz)", "", _file_name(source))
+    found = found.resolve()
+    # nnU-Net calls all models alike, TRAINER__PLANS__CONFIGURATION, below a folder named after their dataset.
+    of_dataset = "__" in found.name and re.fullmatch(r"(Dataset|Task)\d{3}_\w+", found.parent.name)
+    return found.parent.name if of_dataset else found.name
+
+
+def _take(found: Path, target: Path, carry: Callable[[Path, Path], object]) -> Path:
+    """Bring only the files that make a model to `target`."""
+    if nnunet_v1.holds_v1_model(found):
+        return nnunet_v1.convert(found, target)
+    choose_folds(found, None)  # said of the folder that the person knows, before it is copied
     target.mkdir()
-    for pattern in ("dataset.json", "plans.json", "segrap.json", "LICEN[CS]E*", "*.md", f"fold_*/{CHECKPOINT}"):
-        for path in folder.glob(pattern):
-            if path.is_file():
-                (target / path.relative_to(folder)).parent.mkdir(exist_ok=True)
-                shutil.copyfile(path, target / path.relative_to(folder))
+    for path in {path for pattern in PARTS for path in found.glob(pattern) if path.is_file()}:
+        (target / path.relative_to(found)).parent.mkdir(exist_ok=True)
+        carry(path, target / path.relative_to(found))
     return target
 
 

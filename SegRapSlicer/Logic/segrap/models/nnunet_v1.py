@@ -36,6 +36,7 @@ TRAINERS = re.compile(
     r"|Loss_\w+|SegLoss_Focal|momentum\d+|reduceMomentumDuringTraining|SGD_\w+|Adam\w*|Ranger_\w+))*"
 )
 _WITHOUT_MIRRORING = ("noMirroring", "noDA")
+CHALLENGE_TASKS = ("Task070_SegRap001", "Task071_SegRap002")  # the baseline of SegRap2023: organs, tumours
 _SCHEMES = {"CT": "CTNormalization", "noNorm": "NoNormalization"}
 _OTHER_SCHEMES = ("CT2",)  # all names that v1 does not know are z-scores to it, "nonCT" and "MRI" among them
 
@@ -140,16 +141,17 @@ class _Description:
 
     def mirror_axes(self, labels: Mapping[str, int]) -> tuple[int, ...]:
         """v1 averages over mirror images wherever it trained with them. With labels that have a side that average
-        mixes left and right; the challenge's organisers ran their baseline without it, and so is it done here."""
+        mixes left and right; and the challenge's organisers ran both their models without it."""
         sided = any(name.casefold().endswith(("_l", "_r", "_left", "_right")) for name in labels)
         without = any(part in self.trainer for part in _WITHOUT_MIRRORING)
-        return () if sided or without else (0, 1, 2)
+        return () if sided or without or self.task in CHALLENGE_TASKS else (0, 1, 2)
 
     def facts(self, labels: Mapping[str, int]) -> dict[str, Any]:
         """The content of segrap.json as far as the model tells it."""
         averaged = "averaged" if self.mirror_axes(labels) else "not averaged"
+        organisers = ", as SegRap2023's organisers ran it" if self.task in CHALLENGE_TASKS else ""
         origin = f"Imported from nnU-Net v1 ({self.trainer}, {self.configuration})"
-        facts = {"description": f"{origin}; {averaged} over mirror images.", "intended_use": "research"}
+        facts = {"description": f"{origin}; {averaged} over mirror images{organisers}.", "intended_use": "research"}
         return facts | ({"name": self.task} if self.task else {})
 
     def plans(self) -> dict[str, Any]:
@@ -246,9 +248,14 @@ def _label_names(source: Path, description: _Description) -> dict[str, int]:
     given = source / "dataset.json"
     names: dict[int, str] = {}
     if given.exists():
-        for key, value in (_read_json(given).get("labels") or {}).items():
+        listed = _read_json(given).get("labels")
+        if not isinstance(listed, Mapping):
+            raise ModelError(f"{given} does not list `labels`: number and name of each.")
+        for key, value in listed.items():
             name, number = (key, value) if isinstance(value, int) else (value, key)  # v1 writes {"1": name}
-            names[int(number)] = str(name)
+            if not isinstance(name, str) or not str(number).isdecimal():
+                raise ModelError(f"{given} has the label {key!r}: {value!r}, but v1 has one number for each name.")
+            names[int(number)] = name
     elif "segrap" in description.task.casefold() and description.classes == list(range(1, 55)):
         names = {k: anatomy.SUBCLASSES[k] for k in description.classes}
     elif "segrap" in description.task.casefold() and description.classes == [1, 2]:

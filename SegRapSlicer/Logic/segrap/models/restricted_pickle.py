@@ -1,7 +1,8 @@
 """Reading Python pickles of numbers, text and plain containers, and refusing all that could run code.
 
 nnU-Net v1 keeps its plans in pickles. Python's own unpickler calls whatever function a file names; this one knows a
-handful of names, none of which does more than build a number, an array or a dictionary.
+handful of names, none of which does more than build a number, an array or a dictionary. numpy's own types take any
+state that a file gives them, even one by which they read memory outside the file: they are rebuilt here instead.
 """
 
 from __future__ import annotations
@@ -15,15 +16,39 @@ import numpy as np
 
 from segrap.errors import ModelError
 
-_REBUILD_ARRAY = np.zeros(0).__reduce__()[0]
-_REBUILD_NUMBER = np.float64(0).__reduce__()[0]
+
+class NumberKind:
+    """What a pickle calls a numpy dtype: numbers or text of one kind, nothing else."""
+
+    def __init__(self, kind: Any, *_flags: Any) -> None:
+        self.dtype = np.dtype(kind if isinstance(kind, str) else "O")
+        if self.dtype.kind not in "biufcSU":
+            raise pickle.UnpicklingError(f"a numpy array of {self.dtype}")
+
+    def __setstate__(self, state: Any) -> None:
+        _version, order, base, names, fields, *_sizes = state
+        if (base, names, fields) != (None, None, None):
+            raise pickle.UnpicklingError(f"a numpy array of {self.dtype} with parts")
+        self.dtype = self.dtype.newbyteorder(order)
 
 
-def _dtype(kind: Any, *flags: Any) -> np.dtype:
-    found = np.dtype(kind, *flags)
-    if found.hasobject or found.fields:
-        raise pickle.UnpicklingError(f"a numpy array of {found}")
-    return found
+def rebuild_number(kind: Any, raw: Any) -> Any:
+    """The number of numpy with these bytes."""
+    if not isinstance(kind, NumberKind):
+        raise pickle.UnpicklingError("a number of no kind")
+    return np.frombuffer(raw, kind.dtype, 1)[0]
+
+
+class _Array(np.ndarray):
+    def __setstate__(self, state: Any) -> None:
+        version, shape, kind, by_column, raw = state
+        if not isinstance(kind, NumberKind) or not isinstance(raw, bytes):
+            raise pickle.UnpicklingError("a numpy array of other things than numbers")
+        super().__setstate__((version, shape, kind.dtype, by_column, raw))  # checks the number of bytes
+
+
+def _empty_array(_kind: Any, _shape: Any, _code: Any) -> np.ndarray:
+    return _Array((0,), np.int8)
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -35,13 +60,13 @@ def _encode(text: str, encoding: str) -> bytes:
 _KNOWN = {
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": _encode,  # how pickles of protocol 2 hold bytes
-    "numpy.dtype": _dtype,
-    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": NumberKind,
+    "numpy.ndarray": "numpy.ndarray",  # named as an argument only
     # numpy 1 and 2 call these by different module names; a file may hold either.
-    "numpy.core.multiarray.scalar": _REBUILD_NUMBER,
-    "numpy._core.multiarray.scalar": _REBUILD_NUMBER,
-    "numpy.core.multiarray._reconstruct": _REBUILD_ARRAY,
-    "numpy._core.multiarray._reconstruct": _REBUILD_ARRAY,
+    "numpy.core.multiarray.scalar": rebuild_number,
+    "numpy._core.multiarray.scalar": rebuild_number,
+    "numpy.core.multiarray._reconstruct": _empty_array,
+    "numpy._core.multiarray._reconstruct": _empty_array,
 }
 
 

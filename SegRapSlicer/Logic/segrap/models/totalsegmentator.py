@@ -4,16 +4,18 @@
 names in the order of their numbers, the SegRap structures that they are, and in words where the definitions differ or
 were not compared. `prepare` makes a downloaded folder into a model that states all this.
 
-TotalSegmentator turns images to RAS, crops them to a region that another model finds, resamples them with cubic splines
-to the model's spacing and brings labels back. Here the same networks see the whole patient, resampled the same way but
-with nnU-Net's own linear interpolation of class scores on the way back: results are not voxel by voxel the same.
+TotalSegmentator turns images to RAS, crops them to a region that another model finds, resamples them to the model's
+spacing (linearly by default since its version 2.16, for speed; with cubic splines before, and still on demand) and
+brings labels back. Here the same networks see the whole patient, resampled with the cubic splines that their plans and
+training state and its authors call slightly more accurate, and class scores are brought back by nnU-Net's own linear
+interpolation: results are not voxel by voxel the same.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,11 +54,12 @@ class Weights:
 @cache
 def known_weights() -> tuple[Weights, ...]:
     """All entries of the table."""
-    table = json.loads((Path(__file__).parent / "totalsegmentator.json").read_text(encoding="utf-8"))
-    return tuple(
-        Weights(dataset=dataset, **{**entry, "labels": tuple(entry["labels"].split())})
-        for dataset, entry in table["datasets"].items()
-    )
+    table = json.loads((Path(__file__).parent / "totalsegmentator.json").read_text(encoding="utf-8"))["datasets"]
+    found = []
+    for dataset, entry in table.items():
+        whole = table.get(entry.get("like"), {}) | {key: value for key, value in entry.items() if key != "like"}
+        found.append(Weights(dataset=dataset, **whole | {"labels": tuple(whole["labels"].split())}))
+    return tuple(found)
 
 
 def weights_of_task(task: str) -> Weights:
@@ -76,6 +79,14 @@ def recognise(*places: object) -> Weights | None:
     """The weights that a path or an address names by their dataset, or None."""
     named = {name for place in places for name in re.findall(r"Dataset\d{3}_\w+", str(place))}
     return next((one for one in known_weights() if one.dataset in named), None)
+
+
+def usual_model(found: Sequence[Path]) -> list[Path]:
+    """Of several model folders of one of its datasets, the one that TotalSegmentator runs unless it is asked for
+    another ("big", not "small", for total_v3); else all that were found."""
+    usual = [one for one in found if "__nnUNetPlans__" in one.name]
+    of_one_dataset = len({one.parent for one in found}) == 1 and recognise(found[0].parent) is not None
+    return usual if of_one_dataset and len(usual) == 1 else list(found)
 
 
 def prepare(folder: Path, weights: Weights, origin: str = "") -> None:

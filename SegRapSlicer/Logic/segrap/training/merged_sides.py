@@ -24,14 +24,16 @@ from segrap.writing import replacing_folder
 def merge_sides(dataset: Path, target: Path) -> Path:
     """Write `dataset` with merged sides as the folder `target`, unless it is there, and return it.
 
-    Raises InputError: labels that are regions, or no label that has a side; a label volume with other values.
+    Raises InputError: labels that are regions, or no label that has a side, or one whose other side is not found; a
+    label volume with other values.
     """
     if (target / "segrap.json").is_file():
         return target
     content = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
-    table, labels, facts = plan_merging(content)
-    if (dataset / "segrap.json").is_file():  # what else it says of itself, its channels above all, stays true
-        facts = json.loads((dataset / "segrap.json").read_text(encoding="utf-8")) | facts
+    said = dataset / "segrap.json"
+    given = json.loads(said.read_text(encoding="utf-8")) if said.is_file() else {}
+    table, labels, facts = plan_merging(content, given)
+    facts = given | facts  # what else it says of itself, its channels above all, stays true
     with replacing_folder(target) as folder:
         shutil.copytree(dataset / "imagesTr", folder / "imagesTr", copy_function=_link)
         (folder / "labelsTr").mkdir()
@@ -44,18 +46,24 @@ def merge_sides(dataset: Path, target: Path) -> Path:
     return target
 
 
-def plan_merging(content: dict[str, Any]) -> tuple[np.ndarray, dict[str, int], dict[str, Any]]:
+def plan_merging(
+    content: dict[str, Any], given: dict[str, Any] | None = None
+) -> tuple[np.ndarray, dict[str, int], dict[str, Any]]:
     """For the content of a dataset.json: the new number of each old label, the new labels, and what they mean.
 
-    Raises InputError, ModelError (labels that are neither structures nor sub-classes).
+    given: the content of the dataset's segrap.json, which may explain labels. Left and right labels are known by their
+    names, NAME_L and NAME_R.
+    Raises InputError, ModelError (labels that nothing explains).
     """
-    known = read_labels(content)
+    given = given or {}
+    known = read_labels(content, given)
     if known.region_order is not None:
         raise InputError("Regions overlap: their sides cannot be merged. Use a dataset of exclusive labels.")
     labels = {"background": 0}
     table = np.zeros(max(k for values in known.values.values() for k in values) + 1, dtype=np.uint8)
     structures: dict[str, list[str]] = {}
-    split: dict[str, list[str]] = {}
+    split: dict[str, list[str]] = dict(given.get("split_at_midline") or {})
+    already = len(split)
     for name, (number,) in known.values.items():
         stem = (
             name[:-2]
@@ -65,10 +73,24 @@ def plan_merging(content: dict[str, Any]) -> tuple[np.ndarray, dict[str, int], d
         table[number] = labels.setdefault(stem, len(labels))
         if name == stem or name.endswith("_L"):
             structures[stem] = list(known.structures[name])
-        if name != stem and f"{stem}_L" in anatomy.NAMES:
-            split[stem] = [f"{stem}_L", f"{stem}_R"]
-    if not split:
+        if name != stem and name.endswith("_L"):
+            own = [s for s in (f"{stem}_L", *(given.get("structures") or {}).get(name, ())) if s in anatomy.NAMES]
+            if own and own[0].endswith("_L"):
+                split[stem] = [own[0], f"{own[0][:-2]}_R"]
+    if len(split) == already:
         raise InputError("No label of this dataset has a left and a right side: there is nothing to merge.")
+    # Mirrored in training, what stays of one side would be taught as the other too.
+    whole = {side for pair in split.values() for side in pair}
+    one_sided = [
+        name
+        for name, ours in structures.items()
+        if any(one.endswith(("_L", "_R")) and one not in whole for one in ours)
+    ]
+    if one_sided:
+        raise InputError(
+            f"The other side of {', '.join(one_sided)} is not among the labels, and training would mirror it. Name the "
+            "labels of both sides NAME_L and NAME_R, or train without merging sides."
+        )
     return table, labels, {"structures": structures, "split_at_midline": split}
 
 
