@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from segrap.ct.contrast_words import names_agent
 from segrap.ct.dicom_pixels import DAMAGE, read_slice, rescale
 from segrap.ct.hounsfield import hounsfield_fault
-from segrap.ct.slice_stack import check_straight, even_spacing_mm, order_along_normal
+from segrap.ct.slice_stack import check_straight, even_spacing_mm, order_along_normal, right_angled
 from segrap.errors import InputError
 from segrap.geometry import Geometry
 from segrap.image import Image
@@ -47,11 +48,6 @@ SAME_IN_ALL_SLICES: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("studies", lambda header: str(header.get("StudyInstanceUID", ""))),
     ("Frames of Reference", lambda header: str(header.get("FrameOfReferenceUID", ""))),
 )
-
-
-def names_agent(agent: str) -> bool:
-    """Whether a value of Contrast/Bolus Agent names one: some scanners write there that there was none."""
-    return agent.strip().upper() not in ("", "NO", "N", "NONE", "WITHOUT", "W/O", "NA", "N/A", "0")
 
 
 @dataclass(frozen=True, eq=False)
