@@ -85,6 +85,20 @@ def test_every_contour_lies_on_the_slice_whose_image_it_names(series, written):
             assert {float(z) for z in contour.ContourData[2::3]} == {height[image.ReferencedSOPInstanceUID]}
 
 
+def test_contours_lie_where_the_voxels_do_when_the_ct_states_its_axes_roughly(tmp_path):
+    rough = [1.0009, 0.0, 0.0, 0.0008, 0.9993, 0.0]
+    geometry = Geometry((1.0, 1.0, 3.0), (0.0, 0.0, 0.0))
+    write_ct_series(tmp_path / "ct", np.zeros((5, 400, 400)), geometry, ImageOrientationPatient=rough)
+    (series,) = read_series_folder(tmp_path / "ct")
+    far = np.zeros(series.shape, dtype=bool)
+    far[2, 390:395, 390:395] = True
+    write_rtstruct(contours_of({"Brain": far}, series), series, tmp_path / "RTSTRUCT.dcm")
+    (roi,) = pydicom.dcmread(tmp_path / "RTSTRUCT.dcm").ROIContourSequence
+    points = np.reshape(roi.ContourSequence[0].ContourData, (-1, 3)).astype(float)
+    assert np.allclose(points.min(axis=0), series.geometry.to_lps([389.5, 389.5, 2]), atol=1e-3)
+    assert np.allclose(points.max(axis=0), series.geometry.to_lps([394.5, 394.5, 2]), atol=1e-3)
+
+
 def test_a_contour_too_long_for_explicit_vr_is_not_lost(tmp_path):
     shape = (5, 200, 200)
     write_ct_series(tmp_path / "ct", np.zeros(shape), Geometry((0.5, 0.5, 3.0), (-511.3, -511.7, 0.0)))

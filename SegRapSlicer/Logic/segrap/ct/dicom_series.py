@@ -320,13 +320,9 @@ def _axes(header: Any, title: str) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors along a row (rising x index) and down a column (rising y index), LPS."""
     values = _numbers(header.ImageOrientationPatient)
     row, column = values[:3], values[3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if not np.allclose(lengths, 1, atol=1e-3) or abs(row @ column) > 1e-3:
+    if not np.allclose(np.linalg.norm((row, column), axis=1), 1, atol=1e-3) or abs(row @ column) > 1e-3:
         raise InputError(f"{title} states axes that are not at right angles ({values.tolist()}). Export it again.")
-    row = row / lengths[0]
-    column = column / lengths[1]
-    column = column - (row @ column) * row  # files state six decimals; what is left over would shear the grid
-    return row, column / np.linalg.norm(column)
+    return right_angled(row, column)
 
 
 def _numbers(values: Any) -> np.ndarray:
