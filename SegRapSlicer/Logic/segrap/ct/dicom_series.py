@@ -314,6 +314,9 @@ def _check_slice(path: Path, header: Any, title: str) -> None:
         raise InputError(f"{title} has a wrong rescale: {path.name} states no slope above 0 with an intercept.")
     if header.get("SamplesPerPixel", 1) != 1 or header.get("NumberOfFrames", 1) not in (1, None):
         raise InputError(f"{title} is not a stack of CT slices: {path.name} holds colours or several frames.")
+    kind = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise InputError(f"{title} is not a stack of CT slices: {path.name} holds {kind} pixels. Export it as CT.")
 
 
 def _axes(header: Any, title: str) -> tuple[np.ndarray, np.ndarray]:
