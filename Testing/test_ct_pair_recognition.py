@@ -213,6 +213,26 @@ def test_two_folders_of_different_frames_of_reference_are_a_pair_with_a_remark(
     write_both(tmp_path, plain, enhanced, {}, {"FrameOfReferenceUID": generate_uid()})
     pair = load_pair(tmp_path / "2", tmp_path / "1")
     assert any("different Frames of Reference" in remark and "0.0 mm apart" in remark for remark in pair.remarks)
+    # Whoever imports the contours reads it too, and finds them on the non-contrast scan alone.
+    from rtstruct_cases import contours_of
+
+    from segrap.contours import Provenance
+    from segrap.rtstruct.write import write_rtstruct
+
+    brain = np.zeros(pair.non_contrast.shape, dtype=bool)
+    brain[10:20, 20:40, 20:40] = True
+    series, other = pair.non_contrast_series, pair.contrast_series
+    stated = Provenance(input_series_uids=(series.series_uid, other.series_uid), remarks=pair.remarks)
+    write_rtstruct(contours_of({"Brain": brain}, series, stated), series, tmp_path / "RTSTRUCT.dcm")
+    written = pydicom.dcmread(tmp_path / "RTSTRUCT.dcm")
+    assert "different Frames of Reference" in written.StructureSetDescription
+    (frame,) = written.ReferencedFrameOfReferenceSequence
+    (referred,) = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence
+    assert (frame.FrameOfReferenceUID, referred.SeriesInstanceUID) == (
+        series.frame_of_reference_uid,
+        series.series_uid,
+    )
+    assert other.frame_of_reference_uid not in str(written)
 
 
 def test_a_folder_of_both_given_as_one_of_two_is_refused(
