@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from made_contours import (
@@ -143,6 +145,11 @@ def test_masks_of_different_sizes_are_refused() -> None:
 
 def test_provenance_survives_json() -> None:
     assert Provenance.from_json(DEMONSTRATION.to_json()) == DEMONSTRATION
+
+
+def test_provenance_of_a_later_version_is_read_without_what_is_new_in_it() -> None:
+    later = json.dumps(json.loads(DEMONSTRATION.to_json()) | {"reviewer": "somebody"})
+    assert Provenance.from_json(later) == DEMONSTRATION
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"model_name": "x"}', "[1]", '{"remarks": [], "input_series_uids": 3}'])

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from ct_pair_cases import refusal, saved, scan
 from pydicom.uid import generate_uid
 from synthetic_ct import write_ct_series
 
-from segrap.ct.pair import describes_contrast, load_pair
+from segrap.ct.contrast_words import describes_contrast, names_agent
+from segrap.ct.pair import load_pair
 from segrap.image import Image, read_image
 
 # --- which is which ------------------------------------------------------------------------------------------------
@@ -23,12 +25,29 @@ def test_swapped_scans_are_refused_with_the_enhancement(paths: tuple[Path, Path]
     assert "HU brighter than in plain.nrrd" in message
 
 
-def test_scans_swapped_by_their_tags_are_refused_when_no_enhancement_is_seen(plain: Image, tmp_path: Path) -> None:
+def test_words_alone_swap_no_scans_but_are_said_when_no_enhancement_is_seen(plain: Image, tmp_path: Path) -> None:
     write_ct_series(tmp_path / "a", plain.array, plain.geometry, ContrastBolusAgent="Iohexol")
     write_ct_series(tmp_path / "b", scan(seed=5).array, plain.geometry)
-    assert "swapped: a, given as the non-contrast scan, states a contrast agent" in refusal(
-        tmp_path, tmp_path / "a", tmp_path / "b"
-    )
+    wrong, right = (" ".join(load_pair(*(tmp_path / name for name in order)).remarks) for order in ("ab", "ba"))
+    assert "No enhancement was found" in wrong and "check that they are not swapped" in wrong
+    assert "No enhancement was found" in right and "swapped" not in right
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"SeriesDescription": "Neck no contrast"},
+        {"SeriesDescription": "Hals ohne KM"},
+        {"ContrastBolusAgent": "NO CONTRAST"},
+    ],
+    ids=["no contrast", "ohne KM", "agent NO CONTRAST"],
+)
+def test_a_denial_puts_two_scans_in_the_right_order(tags: dict, plain: Image, enhanced: Image, tmp_path: Path) -> None:
+    faint = Image(((plain.array.astype(np.int32) * 3 + enhanced.array) // 4).astype(np.int16), plain.geometry)
+    write_both(tmp_path, plain, faint, tags, {"SeriesDescription": "Neck C+"})
+    for pair in (load_pair(tmp_path), load_pair(tmp_path / "2", tmp_path / "1")):
+        assert np.array_equal(pair.non_contrast.array, plain.array)
+        assert not any("swapped" in remark for remark in pair.remarks)
 
 
 def test_a_contrast_scan_without_enhancement_is_said(plain: Image, tmp_path: Path) -> None:
@@ -102,17 +121,64 @@ def test_the_contrast_scan_in_a_folder_of_both_is_recognised(
     [
         *(
             (words, True)
-            for words in ("Neck C+", "H&N +C 3.0", "ceCT", "Head CE 3mm", "neck_c+_3mm", "Hals KM", "增强")
+            for words in (
+                *(
+                    "Neck C+",
+                    "H&N +C 3.0",
+                    "ceCT",
+                    "Head CE 3mm",
+                    "neck_c+_3mm",
+                    "Hals KM",
+                    "Hals mit Kontrast",
+                    "增强",
+                ),
+                *("鼻咽增強", "con contraste", "avec contraste", "Neck non-ionic contrast", "Series no 2 contrast"),
+            )
         ),
         *(
             (words, False)
-            for words in ("Neck C-", "NCCT", "Neck w/o contrast", "Non-contrast", "nativ", "plain", "平扫")
+            for words in (
+                *("Neck C-", "NCCT", "Neck w/o contrast", "Non-contrast", "nativ", "plain", "平扫", "平掃"),
+                *("Neck no contrast", "NO CONTRAST", "No C+", "neck_no_contrast", "no i.v. contrast", "No IV", "no CE"),
+                *("not enhanced", "no enhancement", "Hals ohne KM", "ohne i.v. KM", "o. KM", "kein KM", "vor KM"),
+                *("sans contraste", "sans produit de contraste", "sin contraste", "sin medio de contraste"),
+                *("senza contrasto", "senza mezzo di contrasto", "未增强", "非增强", "无增强", "未注射造影剂"),
+            )
         ),
-        *((words, None) for words in ("Neck 3.0", "C-Spine", "Post-op", "Alternative two", "")),
+        *(
+            (words, None)
+            for words in (
+                "Neck 3.0",
+                "C-Spine",
+                "Post-op",
+                "Alternative two",
+                "",
+                "No motion",
+                "Sinus",
+                "未知",
+                "No. 3",
+            )
+        ),
     ],
 )
 def test_the_words_of_a_description_are_understood(description: str, meaning: bool | None) -> None:
     assert describes_contrast(description) is meaning
+
+
+@pytest.mark.parametrize(
+    ("agent", "named"),
+    [
+        *((words, True) for words in ("Iohexol", "OMNIPAQUE 350", "IV CONTRAST", "Non-ionic", "NIOPAM", "碘海醇")),
+        *((words, True) for words in ("非离子型对比剂", "Natrium", "ORAL & IV")),
+        *((words, False) for words in ("", " ", "NO", "N", "none", "None given", "N/A", "W/O", "0", "-", "nein")),
+        *(
+            (words, False)
+            for words in ("NO CONTRAST", "NON CONTRAST", "NON", "OHNE", "kein KM", "无", "无造影剂", "否")
+        ),
+    ],
+)
+def test_the_words_for_an_agent_are_understood(agent: str, named: bool) -> None:
+    assert names_agent(agent) is named
 
 
 def test_tags_that_contradict_the_vessels_are_refused(plain: Image, enhanced: Image, tmp_path: Path) -> None:
@@ -147,6 +213,26 @@ def test_two_folders_of_different_frames_of_reference_are_a_pair_with_a_remark(
     write_both(tmp_path, plain, enhanced, {}, {"FrameOfReferenceUID": generate_uid()})
     pair = load_pair(tmp_path / "2", tmp_path / "1")
     assert any("different Frames of Reference" in remark and "0.0 mm apart" in remark for remark in pair.remarks)
+    # Whoever imports the contours reads it too, and finds them on the non-contrast scan alone.
+    from rtstruct_cases import contours_of
+
+    from segrap.contours import Provenance
+    from segrap.rtstruct.write import write_rtstruct
+
+    brain = np.zeros(pair.non_contrast.shape, dtype=bool)
+    brain[10:20, 20:40, 20:40] = True
+    series, other = pair.non_contrast_series, pair.contrast_series
+    stated = Provenance(input_series_uids=(series.series_uid, other.series_uid), remarks=pair.remarks)
+    write_rtstruct(contours_of({"Brain": brain}, series, stated), series, tmp_path / "RTSTRUCT.dcm")
+    written = pydicom.dcmread(tmp_path / "RTSTRUCT.dcm")
+    assert "different Frames of Reference" in written.StructureSetDescription
+    (frame,) = written.ReferencedFrameOfReferenceSequence
+    (referred,) = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence
+    assert (frame.FrameOfReferenceUID, referred.SeriesInstanceUID) == (
+        series.frame_of_reference_uid,
+        series.series_uid,
+    )
+    assert other.frame_of_reference_uid not in str(written)
 
 
 def test_a_folder_of_both_given_as_one_of_two_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pydicom
@@ -16,6 +17,21 @@ from synthetic_ct import (
 )
 
 from segrap.image import Image
+
+
+def put_compressed(dataset: pydicom.Dataset, compressor: str) -> None:
+    """Compress the pixels of a slice, without loss, as ITK does."""
+    writer = SimpleITK.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    with TemporaryDirectory() as folder:
+        writer.SetFileName(f"{folder}/compressed.dcm")
+        writer.Execute(SimpleITK.GetImageFromArray(dataset.pixel_array))
+        compressed = pydicom.dcmread(f"{folder}/compressed.dcm")
+    assert compressed.file_meta.TransferSyntaxUID.is_compressed
+    dataset.file_meta.TransferSyntaxUID = compressed.file_meta.TransferSyntaxUID
+    dataset["PixelData"] = compressed["PixelData"]
 
 
 def test_signed_and_unsigned_pixels_give_the_same_hounsfield_units(head: Image, tmp_path: Path) -> None:
@@ -79,20 +95,11 @@ def test_a_padding_value_in_the_middle_of_the_tissue_does_not_blank_the_patient(
 
 @pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
 def test_compressed_slices_are_decoded_without_a_plugin(compressor: str, head: Image, tmp_path: Path) -> None:
-    writer = SimpleITK.ImageFileWriter()
-    writer.SetImageIO("GDCMImageIO")
-    writer.UseCompressionOn()
-    writer.SetCompressor(compressor)
-    writer.SetFileName(str(tmp_path / "compressed.dcm"))
-    for path in write_ct_series(tmp_path / "ct", head.array, head.geometry):
+    for path in write_ct_series(tmp_path, head.array, head.geometry):
         dataset = pydicom.dcmread(path)
-        writer.Execute(SimpleITK.GetImageFromArray(dataset.pixel_array))
-        compressed = pydicom.dcmread(tmp_path / "compressed.dcm")
-        assert compressed.file_meta.TransferSyntaxUID.is_compressed
-        dataset.file_meta.TransferSyntaxUID = compressed.file_meta.TransferSyntaxUID
-        dataset["PixelData"] = compressed["PixelData"]
+        put_compressed(dataset, compressor)
         dataset.save_as(path)
-    assert np.array_equal(only_series(tmp_path / "ct").image().array, head.array)
+    assert np.array_equal(only_series(tmp_path).image().array, head.array)
 
 
 def test_run_length_encoded_slices_are_decoded(head: Image, tmp_path: Path) -> None:
@@ -101,6 +108,31 @@ def test_run_length_encoded_slices_are_decoded(head: Image, tmp_path: Path) -> N
         dataset.compress(RLELossless, generate_instance_uid=False)
         dataset.save_as(path)
     assert np.array_equal(only_series(tmp_path).image().array, head.array)
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("compressor", ["", "RLE", "JPEG", "JPEG2000"])
+def test_pixels_that_are_shown_inverted_are_the_same_hounsfield_units(
+    compressor: str, bits: int, signed: bool, head: Image, tmp_path: Path
+) -> None:
+    """MONOCHROME1 asks for low values to be shown bright; ITK turns compressed ones themselves round for it."""
+    hu = np.clip(head.array, -1024, 1023)
+    facts = {"BitsStored": bits, "HighBit": bits - 1, "PhotometricInterpretation": "MONOCHROME1"}
+    stored = {"rescale": (1.0, 0.0), "PixelRepresentation": 1} if signed else {"rescale": (1.0, -1024.0)}
+    for path in write_ct_series(tmp_path, hu, head.geometry, **facts, **stored):
+        dataset = pydicom.dcmread(path)
+        if compressor == "RLE":
+            dataset.compress(RLELossless, generate_instance_uid=False)
+        elif compressor:
+            put_compressed(dataset, compressor)
+        dataset.save_as(path)
+    assert np.array_equal(only_series(tmp_path).image().array, hu)
+
+
+def test_pixels_that_are_no_shades_of_grey_are_refused(head: Image, tmp_path: Path) -> None:
+    write_ct_series(tmp_path, head.array, head.geometry, PhotometricInterpretation="PALETTE COLOR")
+    assert "PALETTE COLOR pixels" in refusal(tmp_path)
 
 
 def test_a_compression_that_is_none_for_ct_is_named(head: Image, tmp_path: Path) -> None:

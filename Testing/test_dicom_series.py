@@ -87,7 +87,7 @@ def test_identities_and_contrast_agent_are_those_of_the_files(head: Image, tmp_p
     assert series.acquired == "20240102101112"
 
 
-@pytest.mark.parametrize("agent", ["", "NO", "None"])
+@pytest.mark.parametrize("agent", ["", "NO", "None", "NO CONTRAST", "NON CONTRAST", "OHNE KM"])
 def test_a_contrast_agent_that_says_none_is_none(agent: str, head: Image, tmp_path: Path) -> None:
     write_ct_series(tmp_path, head.array, head.geometry, ContrastBolusAgent=agent)
     assert not only_series(tmp_path).has_contrast_tag

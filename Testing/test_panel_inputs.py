@@ -77,7 +77,7 @@ def test_dicom_tags_tell_the_pair_and_its_frame_of_reference(panel: Panel, tmp_p
         uids.setdefault(str(header.SeriesDescription), []).append(str(header.SOPInstanceUID))
         panel.desktop.dicom.files[str(header.SOPInstanceUID)] = str(path)
     assert len(uids) == 2
-    from segrap.ct.pair import describes_contrast
+    from segrap.ct.contrast_words import describes_contrast
 
     for description, instances in uids.items():
         contrast = describes_contrast(description)

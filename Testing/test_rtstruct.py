@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from conftest import run_segrap
 from rtstruct_cases import DEMONSTRATION, ORIENTATIONS, SHAPE, contours_of, difficult_masks, small_series
 from synthetic_ct import write_ct_series
 
 from segrap import anatomy
-from segrap.contour_files.seg_nrrd import read_seg_nrrd, write_seg_nrrd
 from segrap.contours import Contours, Provenance
 from segrap.ct.dicom_series import CTSeries, read_series_folder
 from segrap.errors import InputError, OutputError, UsageError
 from segrap.geometry import Geometry
-from segrap.rtstruct.read import drawn_on, read_rtstruct
+from segrap.rtstruct.read import read_rtstruct
 from segrap.rtstruct.write import write_rtstruct
 
 
@@ -38,15 +35,6 @@ def written(series: CTSeries, contours: Contours, tmp_path_factory: pytest.TempP
     path = tmp_path_factory.mktemp("rtstruct") / "RTSTRUCT.dcm"
     write_rtstruct(contours, series, path)
     return pydicom.dcmread(path)
-
-
-def rewritten(written: pydicom.Dataset, path: Path, **roi_names: str) -> pydicom.Dataset:
-    """The file as it was written, for a test to change and save, with some ROIs called otherwise."""
-    dataset = pydicom.dcmread(written.filename)
-    for item in dataset.StructureSetROISequence:
-        item.ROIName = roi_names.get(item.ROIName, item.ROIName)
-    dataset.save_as(path)
-    return dataset
 
 
 # What goes in comes out
@@ -83,6 +71,20 @@ def test_every_contour_lies_on_the_slice_whose_image_it_names(series, written):
         for contour in roi.ContourSequence:
             (image,) = contour.ContourImageSequence
             assert {float(z) for z in contour.ContourData[2::3]} == {height[image.ReferencedSOPInstanceUID]}
+
+
+def test_contours_lie_where_the_voxels_do_when_the_ct_states_its_axes_roughly(tmp_path):
+    rough = [1.0009, 0.0, 0.0, 0.0008, 0.9993, 0.0]
+    geometry = Geometry((1.0, 1.0, 3.0), (0.0, 0.0, 0.0))
+    write_ct_series(tmp_path / "ct", np.zeros((5, 400, 400)), geometry, ImageOrientationPatient=rough)
+    (series,) = read_series_folder(tmp_path / "ct")
+    far = np.zeros(series.shape, dtype=bool)
+    far[2, 390:395, 390:395] = True
+    write_rtstruct(contours_of({"Brain": far}, series), series, tmp_path / "RTSTRUCT.dcm")
+    (roi,) = pydicom.dcmread(tmp_path / "RTSTRUCT.dcm").ROIContourSequence
+    points = np.reshape(roi.ContourSequence[0].ContourData, (-1, 3)).astype(float)
+    assert np.allclose(points.min(axis=0), series.geometry.to_lps([389.5, 389.5, 2]), atol=1e-3)
+    assert np.allclose(points.max(axis=0), series.geometry.to_lps([394.5, 394.5, 2]), atol=1e-3)
 
 
 def test_a_contour_too_long_for_explicit_vr_is_not_lost(tmp_path):
@@ -279,137 +281,3 @@ def test_a_file_that_would_not_read_back_the_same_is_not_left_behind(series, con
     with pytest.raises(OutputError, match="read back, Lens_L has"):
         write_rtstruct(wrong, series, old)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"an older file"]
-
-
-# What others wrote
-
-
-def test_names_are_known_in_any_letter_case_and_unknown_ones_are_reported(series, contours, written, tmp_path):
-    names = {"Parotid_L": "PAROTID_L", "OpticNrv_L": "opticnerve_l", "Lens_L": "Lens Left", "Brain": "couch"}
-    rewritten(written, tmp_path / "RTSTRUCT.dcm", **names)
-    again = read_rtstruct(tmp_path / "RTSTRUCT.dcm", series)
-    assert again.left_out == ("couch", "Lens Left")
-    assert np.array_equal(again.mask("OpticNerve_L"), contours.mask("OpticNerve_L"))
-    assert np.array_equal(again.mask("Parotid_L"), contours.mask("Parotid_L"))
-    assert "Brain" not in again.structures
-
-
-def test_a_sites_own_names_are_known_when_they_are_given(series, contours, tmp_path):
-    own = {"Parotid_L": "Parotis li", "Larynx": "Kehlkopf"}
-    write_rtstruct(contours, series, tmp_path / "RTSTRUCT.dcm", names=own)
-    without = read_rtstruct(tmp_path / "RTSTRUCT.dcm", series)
-    assert "Parotis li" in without.left_out and "Parotid_L" not in without.structures
-    again = read_rtstruct(tmp_path / "RTSTRUCT.dcm", series, own)
-    assert not again.left_out
-    assert [name for name in again.names if not np.array_equal(again.mask(name), contours.mask(name))] == []
-
-
-def test_the_command_reads_what_it_wrote_under_a_sites_names(series, contours, tmp_path):
-    (tmp_path / "names.json").write_text('{"Parotid_L": "Parotis li"}', encoding="utf-8")
-    ct, named = series.folder, ("--names", tmp_path / "names.json")
-    write_seg_nrrd(contours, tmp_path / "a.seg.nrrd")
-    for command in (
-        ("write", tmp_path / "a.seg.nrrd", ct, "--output", tmp_path / "RTSTRUCT.dcm", *named),
-        ("read", tmp_path / "RTSTRUCT.dcm", ct, "--output", tmp_path / "b.seg.nrrd", *named),
-    ):
-        done = run_segrap("rtstruct", *command)
-        assert done.returncode == 0, done.stderr
-    again = read_seg_nrrd(tmp_path / "b.seg.nrrd")
-    assert np.array_equal(again.mask("Parotid_L"), contours.mask("Parotid_L"))
-
-
-def test_a_file_of_names_that_is_no_json_is_refused_and_nothing_is_written(series, written, tmp_path):
-    (tmp_path / "names.json").write_text("Parotis li", encoding="utf-8")
-    done = run_segrap("rtstruct", "read", written.filename, series.folder,
-                      "--output", tmp_path / "b.seg.nrrd", "--names", tmp_path / "names.json")  # fmt: skip
-    assert (done.returncode, "names.json is not JSON" in done.stderr) == (3, True)
-    assert [path.name for path in tmp_path.iterdir()] == ["names.json"]
-
-
-def test_a_hole_written_as_a_second_contour_is_a_hole(series, written, tmp_path):
-    dataset = rewritten(written, tmp_path / "RTSTRUCT.dcm")
-    lens = next(item for item in dataset.StructureSetROISequence if item.ROIName == "Lens_L")
-    roi = next(item for item in dataset.ROIContourSequence if item.ReferencedROINumber == lens.ROINumber)
-    outer, hole = roi.ContourSequence[:2]
-    height = outer.ContourData[2]
-    for contour, low, high in ((outer, 9.5, 15.5), (hole, 11.5, 13.5)):
-        corners = np.array([(low, low), (high, low), (high, high), (low, high)]) * (0.9, 1.2) + (-20.37, -151.2)
-        contour.ContourData = [f"{value:.4f}" for x, y in corners for value in (x, y, float(height))]
-        contour.NumberOfContourPoints = 4
-    roi.ContourSequence = [outer, hole]
-    dataset.save_as(tmp_path / "RTSTRUCT.dcm")
-    again = read_rtstruct(tmp_path / "RTSTRUCT.dcm", series)
-    assert again.mask("Lens_L").sum() == 36 - 4
-    assert not again.mask("Lens_L")[:, 12:14, 12:14].any()
-    assert again.provenance.remarks == ("Lens_L: contours of one slice overlap in 4 voxels, which were read as holes.",)
-
-
-def test_an_roi_without_contours_is_an_empty_structure(series, written, tmp_path):
-    dataset = rewritten(written, tmp_path / "RTSTRUCT.dcm")
-    del dataset.ROIContourSequence[0].ContourSequence
-    dataset.save_as(tmp_path / "RTSTRUCT.dcm")
-    assert read_rtstruct(tmp_path / "RTSTRUCT.dcm", series).is_empty("Brain")
-
-
-def test_contours_that_enclose_nothing_are_remarked(series, written, tmp_path):
-    dataset = rewritten(written, tmp_path / "RTSTRUCT.dcm")
-    dataset.ROIContourSequence[0].ContourSequence[0].ContourGeometricType = "OPEN_PLANAR"
-    dataset.save_as(tmp_path / "RTSTRUCT.dcm")
-    (remark,) = read_rtstruct(tmp_path / "RTSTRUCT.dcm", series).provenance.remarks
-    assert remark == "Brain: 1 contours of type OPEN_PLANAR enclose nothing."
-
-
-def test_a_structure_whose_contours_enclose_no_voxel_is_remarked(series, written, tmp_path):
-    dataset = rewritten(written, tmp_path / "RTSTRUCT.dcm")
-    for contour in dataset.ROIContourSequence[0].ContourSequence:
-        contour.ContourData, contour.NumberOfContourPoints = contour.ContourData[:3], 1
-    dataset.save_as(tmp_path / "RTSTRUCT.dcm")
-    again = read_rtstruct(tmp_path / "RTSTRUCT.dcm", series)
-    assert again.is_empty("Brain")
-    assert again.provenance.remarks == ("Brain: no voxel centre lies inside its 12 contours, so it came out empty.",)
-
-
-def test_the_same_structure_under_two_names_is_refused(series, written, tmp_path):
-    rewritten(written, tmp_path / "RTSTRUCT.dcm", Brain="GLOTTIS", Parotid_L="Larynx_Glottic")
-    with pytest.raises(InputError, match="holds Larynx_Glottic twice"):
-        read_rtstruct(tmp_path / "RTSTRUCT.dcm", series)
-
-
-def test_no_known_structure_at_all_is_refused(series, written, tmp_path):
-    names = {item.ROIName: f"ROI-{item.ROINumber}" for item in written.StructureSetROISequence}
-    rewritten(written, tmp_path / "RTSTRUCT.dcm", **names)
-    with pytest.raises(InputError, match="no structure known here; it has ROI-1, ROI-2"):
-        read_rtstruct(tmp_path / "RTSTRUCT.dcm", series)
-
-
-def test_of_several_cts_the_one_that_the_rtstruct_names_is_found(series, written, tmp_path):
-    others = [small_series(tmp_path / name) for name in ("one", "two")]
-    assert drawn_on(written.filename, [others[0], series, others[1]]) is series
-    with pytest.raises(InputError, match="refers to 0 of 2 CT series"):
-        drawn_on(written.filename, others)
-
-
-def test_an_rtstruct_of_another_scan_is_refused(written, tmp_path):
-    other = small_series(tmp_path / "ct")
-    with pytest.raises(InputError, match="belongs to another scan"):
-        read_rtstruct(written.filename, other)
-
-
-def test_contours_beside_the_slices_are_refused_with_the_millimetres(series, written, tmp_path):
-    dataset = rewritten(written, tmp_path / "RTSTRUCT.dcm")
-    contour = dataset.ROIContourSequence[0].ContourSequence[0]
-    contour.ContourData = [value + 1.2 * (number % 3 == 2) for number, value in enumerate(contour.ContourData)]
-    dataset.save_as(tmp_path / "RTSTRUCT.dcm")
-    with pytest.raises(InputError, match=r"1 of \d+ contours of 'Brain' lie up to 1.20 mm beside the slices"):
-        read_rtstruct(tmp_path / "RTSTRUCT.dcm", series)
-
-
-@pytest.mark.parametrize("kind", ["missing", "not DICOM", "a CT slice", "cut short"])
-def test_what_is_no_rtstruct_is_refused(kind, series, written, tmp_path):
-    path = tmp_path / "RTSTRUCT.dcm"
-    whole = Path(written.filename).read_bytes()
-    contents = {"not DICOM": b"hello", "a CT slice": series.files[0].read_bytes(), "cut short": whole[:-1000]}
-    if kind in contents:
-        path.write_bytes(contents[kind])
-    with pytest.raises(InputError, match=r"does not exist|cannot be read as DICOM|is no RTSTRUCT|damaged"):
-        read_rtstruct(path, series)

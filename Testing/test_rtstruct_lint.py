@@ -173,6 +173,21 @@ def another_patient(dataset):
     dataset.PatientID = "SOMEBODY"
 
 
+@spoils("its PatientName is not that of the CT")
+def another_name(dataset):
+    dataset.PatientName = "Made^Down"
+
+
+@spoils("its PatientSex is not that of the CT")
+def another_sex(dataset):
+    dataset.PatientSex = "F"
+
+
+@spoils("its PatientBirthDate is not that of the CT", "warning")
+def a_birth_date_where_the_ct_has_none(dataset):
+    dataset.PatientBirthDate = "19700101"
+
+
 @spoils("its StudyInstanceUID is not that of the CT")
 def another_study(dataset):
     dataset.StudyInstanceUID = generate_uid()
@@ -212,6 +227,12 @@ def name_far_too_long(dataset):
 @spoils("its name has 17 characters", "warning")
 def name_too_long(dataset):
     dataset.StructureSetROISequence[0].ROIName = "N" * 17
+
+
+@spoils("2 ROIs are 'submandibularis' where names are cut after 16 characters", "warning")
+def names_that_are_one_where_they_are_cut(dataset):
+    left, right = roi_item(dataset, "Parotid_L"), roi_item(dataset, "Parotid_R")
+    left.ROIName, right.ROIName = "Submandibularis links", "Submandibularis rechts"
 
 
 @spoils("its name has other characters", "warning")
@@ -328,6 +349,24 @@ def test_each_spoilt_contour_is_found_on_its_own(good_file, series, tmp_path):
     assert lint(tmp_path / "RTSTRUCT.dcm", series) == [
         Finding("error", "ROI 3 'Parotid_L'", "1 of 5 contours have another number of points than they state.")
     ]
+
+
+def test_an_isocentre_or_marker_beside_the_slices_and_the_image_is_no_error(good_file, series, tmp_path):
+    dataset = pydicom.dcmread(good_file)
+    contours = contours_in(dataset, "Parotid_L")
+    for contour, shift in zip(contours, ([0, 0, 1.2], [0, 0, -500.0], [900.0, 0, 0]), strict=False):
+        set_points(contour, points_of(contour)[:1] + np.array(shift))
+        contour.ContourGeometricType = "POINT"
+        del contour.ContourImageSequence
+    dataset.save_as(tmp_path / "RTSTRUCT.dcm")
+    assert [finding for finding in lint(tmp_path / "RTSTRUCT.dcm", series) if finding.severity == "error"] == []
+
+
+def test_a_name_that_ends_in_empty_parts_is_the_same_name(good_file, series, tmp_path):
+    dataset = pydicom.dcmread(good_file)
+    dataset.PatientName = "Made^Up^^^"
+    dataset.save_as(tmp_path / "RTSTRUCT.dcm")
+    assert lint(tmp_path / "RTSTRUCT.dcm", series) == []
 
 
 def test_without_the_ct_only_the_file_itself_is_judged(good_file, tmp_path):

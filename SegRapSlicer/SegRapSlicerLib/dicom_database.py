@@ -10,8 +10,7 @@ import ctk
 import slicer
 from slicer.i18n import tr as _
 
-from segrap.ct.dicom_series import names_agent
-from segrap.ct.pair import describes_contrast
+from segrap.ct.contrast_words import describes_contrast, names_agent
 from segrap.errors import InputError, OutputError
 
 

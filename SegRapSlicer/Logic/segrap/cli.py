@@ -301,6 +301,8 @@ def read(file: Path, ct_folder: Path, output: Path, names: Path | None) -> None:
     series = drawn_on(file, read_series_folder(ct_folder))
     contours = read_rtstruct(file, series, read_names(names) if names else None)
     _say_left_out(contours.left_out)
+    for remark in contours.provenance.remarks:
+        say(remark)
     write_seg_nrrd(contours, output)
     print(output)
 

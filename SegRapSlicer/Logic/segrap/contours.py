@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -62,9 +62,13 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str) -> Provenance:
-        """The inverse of `to_json`. Raises InputError when `text` is not its work."""
+        """The inverse of `to_json`; what a later version states besides is left out.
+
+        Raises InputError when `text` is not its work.
+        """
         try:
-            entries: dict[str, Any] = json.loads(text)
+            stated: dict[str, Any] = json.loads(text)
+            entries = {one.name: stated[one.name] for one in fields(cls) if one.name in stated}
             for name in ("input_series_uids", "remarks"):
                 entries[name] = tuple(str(item) for item in entries[name])
             return cls(**entries)

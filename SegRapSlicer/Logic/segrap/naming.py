@@ -20,6 +20,9 @@ Names = Literal["tg263", "segrap"] | Mapping[str, str]
 LONGEST = 64
 """Characters that DICOM has room for in an ROI's name or a segment's label (value representation LO)."""
 
+SHOWN = 16
+"""Characters of a name that every planning system shows (TG-263); some cut off the rest."""
+
 
 def read_names(path: str | Path) -> dict[str, str]:
     """A site's names, {SegRap name: name}, from a JSON file: to know its contours by, in whatever script they are.
@@ -47,14 +50,29 @@ def names_of(structures: Iterable[str], names: Names = "tg263") -> dict[str, str
     """What each of these structures (SegRap names) is called.
 
     Raises InputError when a name is empty, longer than 64 characters, not plain ASCII (the CT's character set need not
-    have more), holds a backslash, is that of another structure, or is given twice in whatever letter case.
+    have more), holds a backslash, is that of another structure, or is given twice in whatever letter case; and when its
+    first 16 characters are those of another's, which may be in a file of its own.
     """
     found = _owners(structures, names)
     for structure, name in found.items():
         fault = _fault(name)
         if fault:
             raise InputError(f"{structure} cannot be called '{name}': {fault}.")
+    every = _owners(anatomy.NAMES, names)
+    shown: dict[str, str] = {}
+    for structure, name in every.items():
+        owner = shown.setdefault(as_shown(name), structure)
+        if owner != structure and (owner in found or structure in found):
+            raise InputError(
+                f"{owner} and {structure} cannot be called '{every[owner]}' and '{name}': planning systems cut names "
+                f"after {SHOWN} characters, and these are one until there."
+            )
     return found
+
+
+def as_shown(name: str) -> str:
+    """What is left of a name to know a structure by where names are cut and letter case does not count."""
+    return name[:SHOWN].strip().casefold()
 
 
 def _owners(structures: Iterable[str], names: Names) -> dict[str, str]:

@@ -5,6 +5,7 @@ file lacks, and every voxel that is no number, with 0, which is water.
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 import struct
 import zlib
@@ -81,19 +82,20 @@ def _header(shape: tuple[int, int, int], dtype: np.dtype, geometry: Geometry) ->
 
 
 def check_nifti(path: Path) -> None:
-    """Raise InputError when a NIfTI file that ITK has read is cut short, or holds voxels that are not numbers."""
+    """Raise InputError when a NIfTI file that ITK has read must not be used.
+
+    It is cut short, holds voxels that are not numbers, or does not say where they lie: ITK takes a file that states no
+    orientation for one along the patient's axes, and of two it takes one; then left may be right.
+    """
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
             header = file.read(352)
-            order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"  # 348 or 540, low byte first
-            if struct.unpack_from(order + "i", header)[0] == 348:
-                sizes, (kind, bits) = struct.unpack_from(order + "8h", header, 40), _two(order, header, 70)
-                (start,) = struct.unpack_from(order + "f", header, 108)
-            else:
-                sizes, (kind, bits) = struct.unpack_from(order + "8q", header, 16), _two(order, header, 12)
-                (start,) = struct.unpack_from(order + "q", header, 168)
+            order = "<" if header[:4] == b"\x5c\x01\0\0" else ">"  # 348, low byte first
+            sizes = struct.unpack_from(order + "8h", header, 40)
+            kind, bits = struct.unpack_from(order + "2h", header, 70)
+            (start,) = struct.unpack_from(order + "f", header, 108)
             file.seek(int(start))
             dtype = np.dtype(order + {16: "f4", 64: "f8"}.get(kind, "u1"))
             missing = math.prod(sizes[1 : 1 + sizes[0]]) * bits // 8
@@ -108,11 +110,36 @@ def check_nifti(path: Path) -> None:
     if missing > 0:
         raise InputError(f"{path.name} is cut short: {missing} bytes of its voxels are missing. Copy it again.")
     check_numbers(bad, path.name)
+    _check_places(header, order, path.name)
 
 
-def _two(order: str, header: bytes, offset: int) -> tuple[int, int]:
-    first, second = struct.unpack_from(order + "2h", header, offset)
-    return first, second
+def _check_places(header: bytes, order: str, name: str) -> None:
+    """Raise InputError when a header states no orientation, or two that put a corner of the volume in two places."""
+    by_quaternion, by_matrix = struct.unpack_from(order + "2h", header, 252)
+    if by_quaternion <= 0 and by_matrix <= 0:
+        raise InputError(
+            f"{name} states no orientation (its qform and sform codes are 0), so left cannot be told from right. "
+            "Convert the original again with a program that keeps it, as dcm2niix and 3D Slicer do."
+        )
+    if by_quaternion <= 0 or by_matrix <= 0:
+        return
+    qfac, *spacing = struct.unpack_from(order + "4f", header, 76)
+    b, c, d, *offset = struct.unpack_from(order + "6f", header, 256)
+    a = math.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
+    cross = np.array([[0, -d, c], [d, 0, -b], [-c, b, 0]])
+    turn = np.eye(3) + (2 * a * cross + 2 * cross @ cross) / (a * a + b * b + c * c + d * d)
+    last_index = np.array(struct.unpack_from(order + "3h", header, 42)) - 1
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, last) for last in last_index))])
+    one = np.column_stack([turn * spacing * (1, 1, -1 if qfac < 0 else 1), offset])
+    other = np.reshape(struct.unpack_from(order + "12f", header, 280), (3, 4))
+    apart = np.linalg.norm(corners @ (one - other).T, axis=1).max()
+    # A quaternion is rounded in the file so that the grid may turn by 0.0006, and the far corner of a scan with it.
+    rounding = 1e-3 * np.linalg.norm(spacing * last_index)
+    if not apart <= max(0.5 * min(spacing), rounding):
+        raise InputError(
+            f"{name} states two orientations, qform and sform, that put its voxels up to {apart:.1f} mm apart. Convert "
+            "the original again, or remove the one that is wrong."
+        )
 
 
 def check_numbers(bad: int, name: str) -> None:

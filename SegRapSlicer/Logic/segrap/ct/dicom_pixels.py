@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -78,17 +79,42 @@ def _decode(path: Path, header: Any) -> np.ndarray:
 
     Decoded by GDCM, which SimpleITK brings along for every DICOM compression; pydicom would need plugins.
     """
-    import SimpleITK
+    import pydicom
 
     try:
-        values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO"))
-    except RuntimeError as error:
+        if header.get("PhotometricInterpretation") == "MONOCHROME1":
+            # That is how to show the values (low ones bright); ITK turns the values themselves round for it.
+            with TemporaryDirectory() as folder:
+                values = _read_by_itk(_as_monochrome2(path, Path(folder)))
+        else:
+            values = _read_by_itk(path)
+    except (RuntimeError, *DAMAGE, pydicom.errors.BytesLengthException) as error:
         syntax = header.file_meta.TransferSyntaxUID.name
         raise InputError(
             f"The pixels of {path.name} ({syntax}) cannot be decoded; the file is cut short or its compression is not "
             "supported. Export the series uncompressed."
         ) from error
     return values.reshape(values.shape[-2:]).astype(np.float64)
+
+
+def _read_by_itk(path: Path) -> np.ndarray:
+    import SimpleITK
+
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO"))
+
+
+def _as_monochrome2(path: Path, folder: Path) -> Path:
+    """The pixels of a slice as a file in `folder` that calls them MONOCHROME2, and says nothing of the patient."""
+    import pydicom
+
+    whole = pydicom.dcmread(path)
+    pixels = whole.group_dataset(0x0028)
+    pixels.file_meta = whole.file_meta
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "PixelData"):
+        pixels[keyword] = whole[keyword]
+    pixels.PhotometricInterpretation = "MONOCHROME2"
+    pixels.save_as(folder / "slice.dcm", enforce_file_format=True)
+    return folder / "slice.dcm"
 
 
 def _blank_padding(values: np.ndarray, header: Any) -> None:

@@ -8,7 +8,7 @@ slice is not, in millimetres. Nothing here repairs, guesses or resamples. No mes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from segrap.ct.contrast_words import names_agent
 from segrap.ct.dicom_pixels import DAMAGE, read_slice, rescale
 from segrap.ct.hounsfield import hounsfield_fault
-from segrap.ct.slice_stack import check_straight, even_spacing_mm, order_along_normal
+from segrap.ct.slice_stack import check_straight, even_spacing_mm, order_along_normal, right_angled
 from segrap.errors import InputError
 from segrap.geometry import Geometry
 from segrap.image import Image
@@ -39,6 +40,16 @@ OTHER_ATTRIBUTES = (
     *("SeriesDescription", "ContrastBolusAgent", "ContrastBolusAgentSequence", "AcquisitionDateTime"),
     *("AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime", "SeriesDate", "SeriesTime"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    "PhotometricInterpretation",
+)
+# Texts that objects made from a CT repeat, of type 2 in the modules Patient, General Study and Frame of Reference.
+PATIENT_AND_STUDY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber"),
+    *("StudyID", "ReferringPhysicianName", "PositionReferenceIndicator"),
+)
+# And of type 3, which they repeat where the CT has them.
+MORE_ON_PATIENT_AND_STUDY = (
+    *("IssuerOfPatientID", "PatientBirthTime", "PatientIdentityRemoved", "DeidentificationMethod", "StudyDescription"),
 )
 SAME_IN_ALL_SLICES: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("sizes", lambda header: f"{header.Rows} x {header.Columns}"),
@@ -49,11 +60,6 @@ SAME_IN_ALL_SLICES: tuple[tuple[str, Callable[[Any], str]], ...] = (
 )
 
 
-def names_agent(agent: str) -> bool:
-    """Whether a value of Contrast/Bolus Agent names one: some scanners write there that there was none."""
-    return agent.strip().upper() not in ("", "NO", "N", "NONE", "WITHOUT", "W/O", "NA", "N/A", "0")
-
-
 @dataclass(frozen=True, eq=False)
 class CTSeries:
     """One CT series whose slices passed every check, in the order of the z index of its image.
@@ -61,6 +67,7 @@ class CTSeries:
     folder: where it was found. files, headers: one per slice (headers are pydicom datasets without their pixels), in
     the direction of row x column, so that the geometry is right-handed whichever way the patient lay. slice_origins_mm:
     (slice, 3), centre of the first voxel of each slice, LPS, as the files state it. geometry: of the whole stack.
+    texts: the values of PATIENT_AND_STUDY and MORE_ON_PATIENT_AND_STUDY in the first slice, as `texts_as_stated`.
     remarks: what was left out or assumed, in sentences.
     """
 
@@ -69,6 +76,7 @@ class CTSeries:
     headers: tuple[Any, ...]
     geometry: Geometry
     slice_origins_mm: np.ndarray
+    texts: Mapping[str, bytes]
     remarks: tuple[str, ...] = ()
 
     @property
@@ -176,6 +184,21 @@ def read_series_folder(folder: str | Path) -> list[CTSeries]:
     if not found:
         raise _no_ct(folder, others)
     return sorted(found, key=lambda series: (series.acquired, series.series_uid))
+
+
+def texts_as_stated(path: str | Path) -> dict[str, bytes]:
+    """The texts of a DICOM file on its patient and study, by keyword, as the bytes that stand there, without padding.
+
+    Bytes do not always fit the character set that a file declares, and what does not fit is lost by decoding: a name
+    that is to stay what it is must be copied and compared as bytes.
+    """
+    import pydicom
+
+    wanted = [*PATIENT_AND_STUDY, *MORE_ON_PATIENT_AND_STUDY]
+    dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
+    return {
+        keyword: (dataset.get_item(keyword).value or b"").rstrip(b" \0") for keyword in wanted if keyword in dataset
+    }
 
 
 def is_dicom(path: Path) -> bool:
@@ -303,6 +326,7 @@ def _stack(folder: Path, slices: list[tuple[Path, Any]], copies: int) -> CTSerie
             np.column_stack((row, column, normal)),
         ),
         origins,
+        texts_as_stated(slices[0][0]),
         tuple(remarks),
     )
 
@@ -318,19 +342,18 @@ def _check_slice(path: Path, header: Any, title: str) -> None:
         raise InputError(f"{title} has a wrong rescale: {path.name} states no slope above 0 with an intercept.")
     if header.get("SamplesPerPixel", 1) != 1 or header.get("NumberOfFrames", 1) not in (1, None):
         raise InputError(f"{title} is not a stack of CT slices: {path.name} holds colours or several frames.")
+    kind = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise InputError(f"{title} is not a stack of CT slices: {path.name} holds {kind} pixels. Export it as CT.")
 
 
 def _axes(header: Any, title: str) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors along a row (rising x index) and down a column (rising y index), LPS."""
     values = _numbers(header.ImageOrientationPatient)
     row, column = values[:3], values[3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if not np.allclose(lengths, 1, atol=1e-3) or abs(row @ column) > 1e-3:
+    if not np.allclose(np.linalg.norm((row, column), axis=1), 1, atol=1e-3) or abs(row @ column) > 1e-3:
         raise InputError(f"{title} states axes that are not at right angles ({values.tolist()}). Export it again.")
-    row = row / lengths[0]
-    column = column / lengths[1]
-    column = column - (row @ column) * row  # files state six decimals; what is left over would shear the grid
-    return row, column / np.linalg.norm(column)
+    return right_angled(row, column)
 
 
 def _numbers(values: Any) -> np.ndarray:

@@ -6,7 +6,6 @@ Two scans are put together by their world coordinates, never by their shapes. Wh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from segrap.ct.alignment import (
     measure_alignment,
     second_on_first,
 )
+from segrap.ct.contrast_words import describes_contrast
 from segrap.ct.dicom_series import CTSeries, is_dicom, read_series_folder
 from segrap.ct.hounsfield import hounsfield_fault
 from segrap.errors import InputError
@@ -41,13 +41,6 @@ TURNED_DEGREES = 1.5
 LEAST_COVERED = 0.1
 
 _BODY_HU = -200.0
-_PLAIN_WORDS = re.compile(
-    r"non[- ]?(ce|con|enh)|un[- ]?enhanced|with ?out|\bw/?o\b|\bc-(?!\w)|\bnc(ct)?\b|\bplain|\bnativ|pre[- ]?con|平扫",
-    re.IGNORECASE,
-)
-_CONTRAST_WORDS = re.compile(
-    r"contrast|\bc ?\+|\+ ?c\b|\bce([- ]?ct)?\b|enhanced|venous|arterial|portal|\bkm\b|增强", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -131,17 +124,6 @@ def pair_images(
             _check_hounsfield(image, name)
             scans.append(_Scan(name, image, None))
     return _pair(*scans) if len(scans) == 2 else _single(scans[0])
-
-
-def describes_contrast(description: str) -> bool | None:
-    """What the words of a series description say about contrast agent; None when they say nothing.
-
-    A denial outweighs what it denies ("without contrast"). English, German and Chinese words.
-    """
-    words = description.replace("_", " ")
-    if _PLAIN_WORDS.search(words):
-        return False
-    return True if _CONTRAST_WORDS.search(words) else None
 
 
 def _check_hounsfield(image: Image, name: str) -> None:
@@ -335,9 +317,9 @@ def _is_displaced(alignment: Alignment, image: Image) -> bool:
 
 
 def _order_remarks(gain: float, plain: _Scan, enhanced: _Scan) -> list[str]:
-    """InputError when the scans were given in the wrong order; a remark when nothing shows which is which.
+    """InputError when the scans were given in the wrong order by their voxels; a remark when these do not show it.
 
-    The voxels have the last word where they speak clearly: scanners state a contrast agent for plain scans, too.
+    Words alone refuse nothing: scanners state a contrast agent for plain scans, too.
     """
     if gain < -ENHANCED_HU:
         raise InputError(
@@ -347,13 +329,13 @@ def _order_remarks(gain: float, plain: _Scan, enhanced: _Scan) -> list[str]:
         )
     if gain > ENHANCED_HU:
         return []
+    remark = f"No enhancement was found in the contrast scan (vessels differ by {gain:.0f} HU)."
     if plain.stated_contrast and not enhanced.stated_contrast:
-        raise InputError(
-            f"The two scans seem to be swapped: {plain.name}, given as the non-contrast scan, states a contrast agent "
-            f"and {enhanced.name} does not. Give the non-contrast scan first.",
-            "order",
+        remark += (
+            " By their tags it is the scan given as the non-contrast one that was taken with a contrast agent, and the "
+            "other that was not: check that they are not swapped."
         )
-    return [f"No enhancement was found in the contrast scan (vessels differ by {gain:.0f} HU)."]
+    return [remark]
 
 
 def _name(series: CTSeries, several: bool) -> str:

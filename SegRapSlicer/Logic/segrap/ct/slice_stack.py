@@ -15,6 +15,16 @@ POSITION_TOLERANCE_MM = 0.06
 SIDEWAYS_TOLERANCE_VOXELS = 0.1
 
 
+def right_angled(row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The directions (..., 3) of rows and columns as unit vectors at right angles; the rows' directions are kept.
+
+    Files state a few decimals of each; what is left over would stretch and shear the grid.
+    """
+    row = row / np.linalg.norm(row, axis=-1, keepdims=True)
+    column = column - (row * column).sum(axis=-1, keepdims=True) * row
+    return row, column / np.linalg.norm(column, axis=-1, keepdims=True)
+
+
 def order_along_normal(origins_mm: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Slice numbers from the lowest to the highest along `normal`; origins_mm (slice, 3), LPS."""
     return np.argsort(origins_mm @ normal, kind="stable")

@@ -20,7 +20,15 @@ from segrap.errors import InputError, OutputError
 from segrap.geometry import same_grid
 from segrap.naming import Names, names_of
 from segrap.progress import Progress, ProgressCallback
-from segrap.rtstruct.attributes import SIDES, ascii_only, code, image_reference, label, of_patient_and_study
+from segrap.rtstruct.attributes import (
+    SIDES,
+    ascii_only,
+    check_texts,
+    code,
+    image_reference,
+    label,
+    of_patient_and_study,
+)
 from segrap.writing import replacing
 
 if TYPE_CHECKING:
@@ -84,6 +92,7 @@ def write_dicom_seg(
         dataset.save_as(temporary, enforce_file_format=True)
         if progress:
             progress(Progress("Reading the file back", 0.8))
+        check_texts(temporary, series, "DICOM SEG")
         _check(temporary, contours, series, written)
         if progress:
             progress(Progress("Done", 1.0))
@@ -102,10 +111,11 @@ def _planes(contours: Contours, name: str) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _header(contours: Contours, series: CTSeries) -> Dataset:
-    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.dataset import Dataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-    dataset = of_patient_and_study(contours, series)
+    # Explicit, for the length of a binary value is not limited there; receivers know it best.
+    dataset = of_patient_and_study(contours, series, ExplicitVRLittleEndian)
     image = series.headers[0]
     dataset.SOPClassUID = SEGMENTATION_STORAGE
     dataset.Modality = "SEG"
@@ -115,7 +125,7 @@ def _header(contours: Contours, series: CTSeries) -> Dataset:
     dataset.ContentDescription = dataset.SeriesDescription
     dataset.ContentCreatorName = ""
     dataset.ImageType = ["DERIVED", "PRIMARY"]
-    dataset.LossyImageCompression = "00"
+    _state_compression(dataset, series)
     dataset.SegmentationType = "BINARY"
     dataset.SegmentsOverlap = "YES"
     dataset.SamplesPerPixel = 1
@@ -146,20 +156,33 @@ def _header(contours: Contours, series: CTSeries) -> Dataset:
     spacing = float(series.geometry.spacing_mm[2])
     dataset.SharedFunctionalGroupsSequence = [
         _item(
-            PlaneOrientationSequence=[_item(ImageOrientationPatient=list(image.ImageOrientationPatient))],
+            PlaneOrientationSequence=[_item(ImageOrientationPatient=_decimals(image.ImageOrientationPatient))],
             PixelMeasuresSequence=[
                 _item(
-                    PixelSpacing=list(image.PixelSpacing),
+                    PixelSpacing=_decimals(image.PixelSpacing),
                     SliceThickness=f"{spacing:.6f}",
                     SpacingBetweenSlices=f"{spacing:.6f}",
                 )
             ],
         )
     ]
-    # Explicit, for the length of a binary value is not limited there; receivers know it best.
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return dataset
+
+
+def _state_compression(dataset: Dataset, series: CTSeries) -> None:
+    """What is made from an image that was ever compressed with loss has to say so, too."""
+    lossy = next((image for image in series.headers if image.get("LossyImageCompression") == "01"), None)
+    dataset.LossyImageCompression = "00" if lossy is None else "01"
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if lossy is not None and lossy.get(keyword):
+            dataset[keyword] = lossy[keyword]
+
+
+def _decimals(values: Iterable[Any]) -> list[str]:
+    """The numbers of a CT's attribute as it states them, in the 16 characters that DICOM has for each."""
+    from pydicom.valuerep import format_number_as_ds
+
+    return [str(value) if len(str(value)) <= 16 else format_number_as_ds(float(value)) for value in values]
 
 
 def _segment(
@@ -193,7 +216,7 @@ def _frame(number: int, z: int, series: CTSeries) -> Dataset:
     ]
     return _item(
         FrameContentSequence=[_item(DimensionIndexValues=[number, z + 1])],
-        PlanePositionSequence=[_item(ImagePositionPatient=list(series.headers[z].ImagePositionPatient))],
+        PlanePositionSequence=[_item(ImagePositionPatient=_decimals(series.headers[z].ImagePositionPatient))],
         SegmentIdentificationSequence=[_item(ReferencedSegmentNumber=number)],
         DerivationImageSequence=[
             _item(DerivationCodeSequence=[code("113076", "Segmentation", scheme="DCM")], SourceImageSequence=[source])
@@ -228,7 +251,7 @@ def _check(path: Path, contours: Contours, series: CTSeries, written: tuple[str,
     dataset = pydicom.dcmread(path)
     bits = np.frombuffer(dataset.PixelData, dtype=np.uint8)
     size = dataset.Rows * dataset.Columns
-    slice_of = {tuple(map(float, header.ImagePositionPatient)): z for z, header in enumerate(series.headers)}
+    slice_of = {tuple(map(float, _decimals(image.ImagePositionPatient))): z for z, image in enumerate(series.headers)}
     voxels = dict.fromkeys(written, 0)
     for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
         name = written[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1]

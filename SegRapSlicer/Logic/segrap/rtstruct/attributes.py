@@ -6,12 +6,14 @@ Compatible on purpose: every attribute is known to the validators and planning s
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import segrap
 from segrap import anatomy
 from segrap.contours import Contours, StructureFacts
-from segrap.ct.dicom_series import CTSeries
+from segrap.ct.dicom_series import PATIENT_AND_STUDY, CTSeries, texts_as_stated
+from segrap.errors import OutputError
 from segrap.rtstruct.contents import DEMONSTRATION_LABEL, LABEL, MANUFACTURER, RT_STRUCTURE_SET_STORAGE
 
 if TYPE_CHECKING:
@@ -19,56 +21,47 @@ if TYPE_CHECKING:
 
 # Far from the numbers that scanners give, so that no list shows the CT and its contours under one.
 _SERIES_NUMBER_STEP = 9000
+_LARGEST_SERIES_NUMBER = 2**31 - 1 - _SERIES_NUMBER_STEP  # what is left of the room in an integer string
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # what the standard asks for here, though retired as an object
 _ALGORITHMS = {"model": "AUTOMATIC", "edited": "SEMIAUTOMATIC", "drawn": "MANUAL", "imported": ""}
 SIDES = {"left": ("7771000", "Left"), "right": ("24028007", "Right")}
 
-# Type 2 of the Patient, General Study and Frame of Reference modules: there, if need be empty.
-_COPIED = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "StudyID",
-    "ReferringPhysicianName",
-    "PositionReferenceIndicator",
-)
-_COPIED_IF_THERE = (
-    "SpecificCharacterSet",
-    "IssuerOfPatientID",
-    "PatientBirthTime",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "StudyDescription",
-)
 
+def of_patient_and_study(contours: Contours, series: CTSeries, transfer_syntax: str) -> Dataset:
+    """A new dataset of the CT's patient, study and Frame of Reference, as a series of its own made by this software.
 
-def of_patient_and_study(contours: Contours, series: CTSeries) -> Dataset:
-    """A new dataset of the CT's patient, study and Frame of Reference, as a series of its own made by this software."""
-    from pydicom.dataset import Dataset
-    from pydicom.uid import generate_uid
+    transfer_syntax: the UID of that in which it is to be saved, little endian. Texts are copied as the bytes that they
+    are in the CT (see `texts_as_stated`); `check_texts` tells whether they arrived in the file.
+    """
+    from pydicom.charset import convert_encodings, default_encoding
+    from pydicom.datadict import dictionary_VR
+    from pydicom.dataelem import RawDataElement
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.tag import Tag
+    from pydicom.uid import UID, generate_uid
 
     image = series.headers[0]
     now = datetime.datetime.now()
     dataset = Dataset()
-    for keyword in _COPIED_IF_THERE:
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax)
+    for keyword in ("SpecificCharacterSet", "DeidentificationMethodCodeSequence"):
         if keyword in image:
             dataset[keyword] = image[keyword]
-    for keyword in _COPIED:
-        if keyword in image:
-            dataset[keyword] = image[keyword]
-        else:
-            setattr(dataset, keyword, "")
+    for keyword, text in ({name: b"" for name in PATIENT_AND_STUDY} | dict(series.texts)).items():
+        tag, data = Tag(keyword), text + b" " * (len(text) % 2)
+        dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(data), data, 0, True, True)
+    # So that pydicom writes these bytes as they are.
+    declared = (
+        convert_encodings(dataset.SpecificCharacterSet) if "SpecificCharacterSet" in dataset else default_encoding
+    )
+    dataset.set_original_encoding(dataset.file_meta.TransferSyntaxUID.is_implicit_VR, True, declared)
     dataset.SOPInstanceUID = generate_uid(prefix=None)
     dataset.InstanceCreationDate = dataset.SeriesDate = now.strftime("%Y%m%d")
     dataset.InstanceCreationTime = dataset.SeriesTime = now.strftime("%H%M%S")
     dataset.StudyInstanceUID = series.study_uid
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
-    dataset.SeriesNumber = int(image.get("SeriesNumber") or 0) + _SERIES_NUMBER_STEP
+    dataset.SeriesNumber = _series_number(image)
     dataset.SeriesDescription = (
         "SegRap DEMONSTRATION, not for clinical use"
         if contours.provenance.intended_use == "demonstration"
@@ -81,6 +74,25 @@ def of_patient_and_study(contours: Contours, series: CTSeries) -> Dataset:
     return dataset
 
 
+def check_texts(path: Path, series: CTSeries, kind: str) -> None:
+    """Raise OutputError when a text on patient and study is not, byte by byte, that of the CT. kind: of the file."""
+    written = texts_as_stated(path)
+    altered = [keyword for keyword, text in series.texts.items() if written.get(keyword) != text]
+    if altered:
+        raise OutputError(
+            f"The {kind} was not written: {', '.join(altered)} in it would not be as in the CT. This is a defect of "
+            "SegRapSlicer; please report it."
+        )
+
+
+def _series_number(image: Any) -> int:
+    try:
+        number = int(image.get("SeriesNumber") or 0)
+    except (ValueError, TypeError, OverflowError):  # "3a", or several
+        number = 0
+    return _SERIES_NUMBER_STEP + (number if abs(number) < _LARGEST_SERIES_NUMBER else 0)
+
+
 def label(contours: Contours) -> str:
     """What a list of structure sets shows, 16 characters at most."""
     return DEMONSTRATION_LABEL if contours.provenance.intended_use == "demonstration" else LABEL
@@ -88,11 +100,11 @@ def label(contours: Contours) -> str:
 
 def header(contours: Contours, series: CTSeries) -> Dataset:
     """A new RTSTRUCT dataset of the CT's patient and study, with UIDs of its own, and nothing in it yet."""
-    from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ImplicitVRLittleEndian
 
     provenance = contours.provenance
-    dataset = of_patient_and_study(contours, series)
+    # Implicit VR: in explicit VR a contour of more than 65,534 bytes cannot be written, and readers lose it.
+    dataset = of_patient_and_study(contours, series, ImplicitVRLittleEndian)
     dataset.SOPClassUID = RT_STRUCTURE_SET_STORAGE
     dataset.StructureSetDate, dataset.StructureSetTime = dataset.SeriesDate, dataset.SeriesTime
     dataset.Modality = "RTSTRUCT"
@@ -103,12 +115,9 @@ def header(contours: Contours, series: CTSeries) -> Dataset:
         description.append(f"Model files SHA-256 {provenance.model_digest[:12]}.")
     if provenance.input_series_uids:
         description.append(f"Made from CT series {', '.join(provenance.input_series_uids)}.")
+    description += provenance.remarks
     dataset.StructureSetDescription = ascii_only(" ".join(description), 1024)
     dataset.ApprovalStatus = "UNAPPROVED"
-
-    # Implicit VR: in explicit VR a contour of more than 65,534 bytes cannot be written, and readers lose it.
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return dataset
 
 

@@ -29,14 +29,16 @@ _CONTOUR_DATA = 0x30060050
 class Roi:
     """One ROI: what names it, and its contours one after another.
 
-    number: None where the file gives none. algorithm: ROIGenerationAlgorithm. points_mm: (n, 3) LPS. Per contour:
-    lengths (points found), stated_lengths (NumberOfContourPoints), geometric_types, image_uids ("" for none),
-    longest_decimals (characters of its longest coordinate), broken (whole points cannot be made of its coordinates),
-    oversized (too long for the encoding: its data came as bytes of unknown kind).
+    number: None where the file gives none. frame_of_reference_uid: in which it was drawn, "" where the file does not
+    say. algorithm: ROIGenerationAlgorithm. points_mm: (n, 3) LPS. Per contour: lengths (points found), stated_lengths
+    (NumberOfContourPoints, -1 where it is missing), geometric_types, image_uids ("" for none), longest_decimals
+    (characters of its longest coordinate), broken (whole points cannot be made of its coordinates), oversized (too long
+    for the encoding: its data came as bytes of unknown kind).
     """
 
     number: int | None
     name: str
+    frame_of_reference_uid: str
     algorithm: str
     points_mm: np.ndarray
     lengths: np.ndarray
@@ -118,16 +120,18 @@ def _read_roi(roi: Any, contours: list[Any]) -> Roi:
     parts = [text.split(b"\\") if text else [] for text in texts]
     counts = np.array([len(part) for part in parts], dtype=np.intp)
     whole = [part[: len(part) // 3 * 3] for part in parts]
+    stated = [_number(item, "NumberOfContourPoints") for item in contours]
     values = np.array([float(number) for part in whole for number in part], dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"a coordinate of ROI '{roi.get('ROIName', '')}' is not a number")
     return Roi(
         number=_number(roi, "ROINumber"),
         name=str(roi.get("ROIName") or "").strip(),
+        frame_of_reference_uid=str(roi.get("ReferencedFrameOfReferenceUID") or ""),
         algorithm=str(roi.get("ROIGenerationAlgorithm") or ""),
         points_mm=values.reshape(-1, 3),
         lengths=counts // 3,
-        stated_lengths=np.array([_number(item, "NumberOfContourPoints") or 0 for item in contours], dtype=np.intp),
+        stated_lengths=np.array([-1 if count is None else count for count in stated], dtype=np.intp),
         geometric_types=tuple(str(item.get("ContourGeometricType") or "") for item in contours),
         image_uids=tuple(_image_uid(item) for item in contours),
         longest_decimals=np.array([max(map(len, part), default=0) for part in parts], dtype=np.intp),

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from segrap import anatomy
-from segrap.ct.dicom_series import CTSeries
+from segrap.ct.dicom_series import CTSeries, texts_as_stated
+from segrap.naming import SHOWN, as_shown
 from segrap.rtstruct.contents import Contents, Roi, read_contents
 from segrap.rtstruct.crossings import self_crossing
 from segrap.rtstruct.fill import voxels_in_dispute
@@ -25,7 +26,7 @@ from segrap.rtstruct.read import known_structure
 
 Severity = Literal["error", "warning"]
 
-# Limits of the value representations: SH, LO, DS. Planning systems show 16 characters of an ROI name (TG-263).
+# Limits of the value representations: SH, LO, DS.
 _SHORT_STRING, _LONG_STRING, _DECIMAL_STRING = 16, 64, 16
 _ROI_NAME = re.compile(r"[A-Za-z0-9_^~+-]+")
 _ALGORITHMS = ("", "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
@@ -37,6 +38,7 @@ _INTERPRETED_TYPES = (
 _APPROVALS = ("APPROVED", "UNAPPROVED", "REJECTED")
 _NOT_FILLED_TYPES = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 _OFF_IMAGE_PIXELS = 0.01
+_UIDS = ("StudyInstanceUID", "FrameOfReferenceUID")
 
 # Attributes of the modules that an RTSTRUCT must have: type 1 must have a value, type 2 must be there.
 _TYPE_1 = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "StructureSetLabel")
@@ -139,6 +141,10 @@ def _rois_together(contents: Contents) -> Iterator[Finding]:
     for name, count in names.items():
         if count > 1:
             yield _error("file", f"{count} ROIs are called '{name}' (letter case ignored); readers keep one of them.")
+    for shown, count in Counter(as_shown(name) for name in names).items():
+        if count > 1:
+            what = f"{count} ROIs are '{shown}' where names are cut after {SHOWN} characters (letter case ignored)"
+            yield _warning("file", f"{what}; one may be taken for the other.")
     for sequence in ("ROIContourSequence", "RTROIObservationsSequence"):
         referenced = Counter(item.get("ReferencedROINumber") for item in dataset.get(sequence) or ())
         for number, count in referenced.items():
@@ -168,11 +174,17 @@ def exchanged_sides(contents: Contents, names: Mapping[str, str] | None = None) 
 
 def _references(dataset: Any, series: CTSeries) -> Iterator[Finding]:
     image = series.headers[0]
-    for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
-        ours, theirs = str(dataset.get(keyword) or ""), str(image.get(keyword) or "")
-        if ours != theirs and not (keyword == "FrameOfReferenceUID" and not ours):
-            # Not the values: findings go into logs and reports, and a patient's number has no place there.
-            yield _error("file", f"its {keyword} is not that of the CT.")
+    texts = texts_as_stated(dataset.filename)
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", *_UIDS):
+        padding = " ^=" if keyword == "PatientName" else " "  # "Doe^Jane^^" is "Doe^Jane"
+        ours, theirs = (str(one.get(keyword) or "").rstrip(padding) for one in (dataset, image))
+        # Where a text does not fit its character set, U+FFFD stands for what was lost of it.
+        lost = "\ufffd" in ours and texts.get(keyword) != series.texts.get(keyword)
+        if (ours == theirs and not lost) or (keyword == "FrameOfReferenceUID" and not ours):
+            continue
+        # Not the values: findings go into logs and reports, and a patient's number has no place there.
+        one_is_silent = keyword not in ("PatientID", *_UIDS) and not (ours and theirs)
+        yield Finding("warning" if one_is_silent else "error", "file", f"its {keyword} is not that of the CT.")
     frames = dataset.get("ReferencedFrameOfReferenceSequence") or ()
     studies = [study for frame in frames for study in frame.get("RTReferencedStudySequence") or ()]
     referenced_series = [item for study in studies for item in study.get("RTReferencedSeriesSequence") or ()]
@@ -191,10 +203,8 @@ def _roi(roi: Roi) -> Iterator[Finding]:
     where = _title(roi)
     if len(roi.name) > _LONG_STRING:
         yield _error(where, f"its name has {len(roi.name)} characters; {_LONG_STRING} are allowed.")
-    elif len(roi.name) > _SHORT_STRING:
-        yield _warning(
-            where, f"its name has {len(roi.name)} characters; planning systems cut it after {_SHORT_STRING}."
-        )
+    elif len(roi.name) > SHOWN:
+        yield _warning(where, f"its name has {len(roi.name)} characters; planning systems cut it after {SHOWN}.")
     if not _ROI_NAME.fullmatch(roi.name):
         yield _warning(where, "its name has other characters than A-Z, a-z, 0-9 and _^~+-, which some systems garble.")
     if not len(roi.lengths):
@@ -219,7 +229,7 @@ def _roi(roi: Roi) -> Iterator[Finding]:
         ("error", roi.longest_decimals > _DECIMAL_STRING, "have numbers of more than 16 characters"),
         ("error", few, "have fewer than 3 points"),
         ("error", crossing, "cross themselves"),
-        ("error", twice, "are the same as another; readers that combine by even-odd see neither"),
+        ("error", twice & roi.is_filled, "are the same as another; readers that combine by even-odd see neither"),
         ("warning", repeated, "repeat a point, or their first at the end"),
         ("warning", np.array([not uid for uid in roi.image_uids]), "do not say to which image they belong"),
     )
@@ -230,17 +240,18 @@ def _roi(roi: Roi) -> Iterator[Finding]:
 
 def _roi_on_ct(roi: Roi, series: CTSeries, planes: SlicePlanes) -> Iterator[Finding]:
     where = _title(roi)
-    some = roi.lengths > 0
+    some = roi.is_filled & (roi.lengths > 0)  # points (isocentres, markers) and open lines need not lie on a slice
     if not some.any():
         return
     lengths = roi.lengths[some]
-    slice_numbers, distances_mm = planes.nearest(roi.points_mm, lengths)
+    points_mm = roi.points_mm[np.repeat(some, roi.lengths)]
+    slice_numbers, distances_mm = planes.nearest(points_mm, lengths)
     off_plane = distances_mm > PLANE_TOLERANCE_MM
     if off_plane.any():
         yield _error(
             where, f"{_count(off_plane)} lie beside the slices of the CT, by up to {distances_mm.max():.2f} mm."
         )
-    pixels = planes.to_pixels(np.repeat(slice_numbers, lengths), roi.points_mm)
+    pixels = planes.to_pixels(np.repeat(slice_numbers, lengths), points_mm)
     _, rows, columns = series.shape
     limit = np.array([columns, rows]) - 0.5 + _OFF_IMAGE_PIXELS
     beyond = ((pixels < -0.5 - _OFF_IMAGE_PIXELS) | (pixels > limit)).any(axis=1)

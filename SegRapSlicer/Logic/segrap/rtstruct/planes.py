@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from segrap.ct.dicom_series import CTSeries
+from segrap.ct.slice_stack import right_angled
 
 # Planning systems that round coordinates to a tenth of a millimetre leave contours up to 0.05 mm beside their plane,
 # and scanners that do so leave the plane as far beside its true place.
@@ -19,12 +20,13 @@ class SlicePlanes:
 
     def __init__(self, series: CTSeries) -> None:
         orientation = np.array([header.ImageOrientationPatient for header in series.headers], dtype=np.float64)
+        rows, columns = right_angled(orientation[:, :3], orientation[:, 3:])  # as in the series' geometry
         spacing = np.array([header.PixelSpacing for header in series.headers], dtype=np.float64)
         self._origins = np.array([header.ImagePositionPatient for header in series.headers], dtype=np.float64)
         # PixelSpacing is the distance of the rows, then of the columns.
-        self._x_step = orientation[:, :3] * spacing[:, 1:]
-        self._y_step = orientation[:, 3:] * spacing[:, :1]
-        self._normal = np.cross(orientation[0, :3], orientation[0, 3:])
+        self._x_step = rows * spacing[:, 1:]
+        self._y_step = columns * spacing[:, :1]
+        self._normal = np.cross(rows[0], columns[0])
         self._heights = self._origins @ self._normal
 
     def to_lps(self, slice_numbers: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -32,21 +32,25 @@ def read_rtstruct(path: str | Path, series: CTSeries, names: Mapping[str, str] |
     ROIs are known by their SegRap or TG-263 name in any letter case, and by a site's own: names, {SegRap name: name} as
     `naming.read_names` gives them. The names of all others come back in `left_out`.
     Several contours of one slice are combined by even-odd: one inside another is a hole. What was not read (points,
-    open contours) or lies off the scan is said in `provenance.remarks`. The slice of a contour is the one whose plane
-    it lies in, whatever image it names.
+    open contours, ROIs of another Frame of Reference, as drawn on an MR) or lies off the scan is said in
+    `provenance.remarks`. The slice of a contour is the one whose plane it lies in, whatever image it names.
 
     Raises InputError when the file cannot be read, belongs to another Frame of Reference, names a structure twice,
-    holds no structure that is known here, or has a contour farther than 0.1 mm from the plane of every slice.
+    holds no structure that is known here, or has a contour that lacks points or coordinates, or is farther than 0.1 mm
+    from the plane of every slice.
     """
     contents = read_contents(path)
     _check_frame_of_reference(contents, series, Path(path).name)
     known: dict[str, Roi] = {}
     left_out = []
+    elsewhere = []
     own = {name.casefold(): anatomy.structure(structure) for structure, name in (names or {}).items()}
     for roi in contents.rois:
         structure = own.get(roi.name.casefold()) or known_structure(roi.name)
         if structure is None:
             left_out.append(roi.name)
+        elif roi.frame_of_reference_uid not in ("", series.frame_of_reference_uid):
+            elsewhere.append(roi.name)
         elif structure.name in known:
             raise InputError(
                 f"{Path(path).name} holds {structure.name} twice, as '{known[structure.name].name}' and '{roi.name}'. "
@@ -55,12 +59,16 @@ def read_rtstruct(path: str | Path, series: CTSeries, names: Mapping[str, str] |
         else:
             known[structure.name] = roi
     if not known:
+        held = [*left_out, *(f"{name} (drawn in another Frame of Reference than the CT's)" for name in elsewhere)]
         raise InputError(
-            f"{Path(path).name} holds no structure known here; it has {', '.join(left_out) or 'no ROI at all'}."
+            f"{Path(path).name} holds no structure known here; it has {', '.join(held) or 'no ROI at all'}."
         )
 
-    planes = SlicePlanes(series)
     remarks: list[str] = []
+    if elsewhere:
+        remarks.append(f"Left out, as drawn in another Frame of Reference than the CT's: {', '.join(elsewhere)}.")
+
+    planes = SlicePlanes(series)
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:
         for name, roi in known.items():
@@ -111,9 +119,17 @@ def known_structure(roi_name: str) -> anatomy.Structure | None:
 def filled(roi: Roi, planes: SlicePlanes, shape: tuple[int, int, int]) -> tuple[Region, list[str]]:
     """The voxels of a grid (z, y, x) inside the contours of an ROI, and sentences on what could not be honoured.
 
-    Raises InputError when a contour lies farther than 0.1 mm from the plane of every slice.
+    Raises InputError when a contour lacks points or coordinates, or lies farther than 0.1 mm from the plane of every
+    slice.
     """
     remarks = []
+    other_number = (roi.stated_lengths >= 0) & (roi.stated_lengths != roi.lengths)
+    damaged = roi.is_filled & (roi.broken | other_number)
+    if damaged.any():
+        raise InputError(
+            f"{np.count_nonzero(damaged)} of {len(damaged)} contours of '{roi.name}' are damaged: they have another "
+            "number of points than they state, or coordinates that make no whole points. Export the file again."
+        )
     for kind in sorted(set(np.array(roi.geometric_types)[~roi.is_filled].tolist())):
         remarks.append(f"{roi.name}: {roi.geometric_types.count(kind)} contours of type {kind} enclose nothing.")
     used = roi.is_filled & (roi.lengths > 0)

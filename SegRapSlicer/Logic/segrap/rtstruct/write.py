@@ -19,7 +19,14 @@ from segrap.errors import InputError, OutputError, UsageError
 from segrap.geometry import same_grid
 from segrap.naming import Names, names_of
 from segrap.progress import Progress, ProgressCallback
-from segrap.rtstruct.attributes import add_references, header, image_reference, observation_item, roi_item
+from segrap.rtstruct.attributes import (
+    add_references,
+    check_texts,
+    header,
+    image_reference,
+    observation_item,
+    roi_item,
+)
 from segrap.rtstruct.contents import Contents, read_contents
 from segrap.rtstruct.lint import exchanged_sides, findings
 from segrap.rtstruct.outline import outlines
@@ -92,6 +99,7 @@ def write_rtstruct(
         dataset.save_as(temporary, enforce_file_format=True)
         if progress:
             progress(Progress("Reading the file back", 0.8))
+        check_texts(temporary, series, "RTSTRUCT")
         contents = read_contents(temporary)
         _check_masks(contents, contours, series, planes, written)
         warnings = _check_file(contents, series, roi_names)

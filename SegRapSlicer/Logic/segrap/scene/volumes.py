@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segrap.contour_files.slicer_segments import geometry_from_ras, index_to_ras
-from segrap.ct.pair import describes_contrast
+from segrap.ct.contrast_words import describes_contrast
 from segrap.errors import InputError
 from segrap.geometry import Geometry, grid_corners_lps_mm, same_grid
 from segrap.image import Image
