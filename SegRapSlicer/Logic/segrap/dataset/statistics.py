@@ -46,7 +46,7 @@ def measure(
 ) -> dict[str, Any]:
     """Measure every structure of every patient.
 
-    folder: a SegRap download (of its contours the corrected masks, then the first ones, then the volumes of ids), or a
+    folder: a SegRap download (of each structure the corrected mask, else the first one, else the volume of ids), or a
     site's cases in any form that `segrap evaluate` reads. ct: where the cases' CTs lie, see
     `evaluation.scans.find_scans`; without it, with the cases. names: what the site calls its structures in DICOM, see
     `segrap.naming`.
@@ -123,14 +123,15 @@ def _of_patient(patient: Patient) -> Iterator[Inside]:
     for name, mask in masks.items():
         yield Inside(name, image.array[mask], voxel_cc)
     for path, ids in ((patient.subclasses, _ORGAN_IDS), (patient.targets, _TARGET_IDS)):
-        if path and not any(name in masks for name in ids):
+        without_mask = [name for name in ids if name not in masks]
+        if path and without_mask:
             highest = max(max(numbers) for numbers in ids.values())
             volume = read_on_grid(path, image)
             labels = label_array(volume, f"{path.parent.name}/{path.name}", highest, f"the ids of {', '.join(ids)}")
             contoured = labels > 0
             labels, hu = labels[contoured], image.array[contoured]
-            for name, numbers in ids.items():
-                yield Inside(name, hu[np.isin(labels, numbers)], voxel_cc)
+            for name in without_mask:
+                yield Inside(name, hu[np.isin(labels, ids[name])], voxel_cc)
 
 
 def _of_case(case: Case, scan: Path) -> Iterator[Inside]:
