@@ -20,7 +20,7 @@ from segrap import anatomy
 from segrap.dataset.check import Report, check_download
 from segrap.dataset.convert import convert, dataset_json, folds
 from segrap.dataset.patients import MasksOnDisk, find_patients
-from segrap.dataset.statistics import measure, read_volume_ranges, write_statistics
+from segrap.dataset.statistics import measure, read_expected, write_statistics
 from segrap.errors import InputError
 from segrap.geometry import Geometry, same_grid
 from segrap.image import Image, read_image, write_image
@@ -377,4 +377,4 @@ def test_statistics_are_those_of_the_patients_and_the_checks_use_them(clean_down
     assert 0 < brain["non_contrast_hu"]["p50"] < 60
     file = tmp_path / "volumes.json"
     write_statistics(found, file)
-    assert read_volume_ranges(file)["Brain"] == (brain["volume_cc"]["min"], brain["volume_cc"]["max"])
+    assert read_expected(file)["Brain"].volume_cc == (brain["volume_cc"]["min"], brain["volume_cc"]["max"])

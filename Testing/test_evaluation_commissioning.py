@@ -9,15 +9,18 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import run_segrap
 from evaluation_cases import PREDICTION, REFERENCE, as_masks, as_segmentation, drawn, folder_of_cases, method
+from rtstruct_cases import small_series
 
 from segrap.contour_files.seg_nrrd import write_seg_nrrd
 from segrap.contours import Contours, Provenance
 from segrap.errors import UsageError
 from segrap.evaluation.commissioning import judge
 from segrap.evaluation.evaluate import evaluate
+from segrap.rtstruct.write import write_rtstruct
 
 
 def commission(prediction: Path, reference: Path, output: Path) -> tuple[str, list[dict[str, str]]]:
@@ -59,6 +62,10 @@ def test_where_nothing_stands_out_there_is_nothing_to_look_at_first(tmp_path: Pa
 
 def test_four_cases_are_too_few_for_fences():
     assert not any(one.reasons for one in judge(method({"Chiasm": [0.80, 0.81, 0.82, 0.60]})))
+
+
+def test_equal_cases_lie_within_their_own_fences_whatever_rounding_does():
+    assert not any(one.reasons for one in judge(method({"Larynx": [0.94436] * 5})))
 
 
 def test_what_was_not_found_comes_before_what_is_merely_bad(tmp_path: Path, reference: Path):
@@ -143,6 +150,24 @@ def test_the_number_of_threads_does_not_change_the_report(tmp_path: Path, refere
         monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
         found.append(commission(prediction, reference, tmp_path / str(threads)))
     assert found[0] == found[1]
+
+
+def test_a_clinics_structure_sets_are_read_with_cts_that_lie_apart(tmp_path: Path):
+    clinic, cts = tmp_path / "clinic", tmp_path / "cts"
+    for patient in ("p1", "p2"):
+        series = small_series(cts / patient)
+        mask = np.zeros(series.shape, dtype=bool)
+        mask[2:6, 8:20, 10:25] = True
+        contours = Contours.from_masks({"Larynx": mask}, series.geometry, Provenance())
+        (clinic / patient).mkdir(parents=True)
+        write_rtstruct(contours, series, clinic / patient / "RS.dcm")
+        as_segmentation(contours, tmp_path / "mine" / patient)
+    command = ("evaluate", tmp_path / "mine", clinic, "--commission", "--output", tmp_path / "out")
+    assert "needs the CT" in run_segrap(*command).stderr
+    done = run_segrap(*command, "--ct", cts)
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"commissioning.html", "commissioning.csv"}
+    assert "2 cases, 2 contours compared; 0 stand out." in (tmp_path / "out" / "commissioning.html").read_text("utf-8")
 
 
 def test_only_one_method_is_commissioned_at_a_time(tmp_path: Path, reference: Path):

@@ -25,7 +25,7 @@ from evaluation_cases import (
 from PIL import Image as Pillow
 
 from segrap import anatomy
-from segrap.errors import InputError, UsageError
+from segrap.errors import InputError
 from segrap.evaluation.evaluate import evaluate
 from segrap.evaluation.patients import quartile_patients
 from segrap.evaluation.published import ORGANS_NSD, STRUCTURES, TARGET_TEAMS, organ_teams, organs_nsd
@@ -130,11 +130,6 @@ def test_a_ct_on_another_grid_is_refused_and_nothing_is_written(tmp_path: Path, 
         True,
     )
     assert not (tmp_path / "out").exists()
-
-
-def test_a_commissioning_report_takes_no_ct(tmp_path: Path, reference: Path):
-    with pytest.raises(UsageError, match="no pictures"):
-        evaluate([reference], reference, tmp_path / "out", commission=True, ct=tmp_path)
 
 
 # --- what cannot be drawn ---

@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from evaluation_cases import PREDICTION, REFERENCE, as_masks, drawn, folder_of_cases, method
+from evaluation_cases import GEOMETRY, PREDICTION, REFERENCE, SHAPE, as_masks, drawn, folder_of_cases, method
 
+from segrap.contour_files.seg_nrrd import write_seg_nrrd
 from segrap.errors import InputError, UsageError
 from segrap.evaluation.box_plots import box_plots
 from segrap.evaluation.comparison import compare
@@ -19,6 +20,7 @@ from segrap.evaluation.evaluate import evaluate
 from segrap.evaluation.pages import write_summary
 from segrap.evaluation.ranking import rank, standings, summary_of_ranking, tasks
 from segrap.evaluation.score_tables import groups, statistics
+from segrap.image import Image, write_image
 
 TABLES = ("scores.csv", "summary.csv", "summary.md", "summary.tex", "summary.html")
 
@@ -243,6 +245,36 @@ def test_methods_of_one_name_are_told_apart_by_the_folders_above(tmp_path: Path,
     assert list(comparisons) == ["fold_0_validation", "fold_1_validation"]
     with pytest.raises(UsageError, match="given twice"):
         evaluate([methods[0], methods[0]], reference, tmp_path / "out")
+
+
+def written(prediction: Path) -> Path:
+    prediction.parent.mkdir(parents=True, exist_ok=True)
+    write_seg_nrrd(drawn(PREDICTION), prediction)
+    return prediction
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (("one.seg.nrrd", "other.seg.nrrd"), ["one", "other"]),
+        (("one/contours.seg.nrrd", "other/contours.seg.nrrd"), ["one_contours", "other_contours"]),
+    ],
+)
+def test_methods_are_called_as_their_files_without_the_endings(
+    tmp_path: Path, reference: Path, paths: tuple[str, ...], names: list[str]
+) -> None:
+    comparisons, files = evaluate([written(tmp_path / path) for path in paths], reference, tmp_path / "out")
+    assert list(comparisons) == names
+    assert {file.parent.name for file in files if file.name == "scores.csv"} == set(names)
+
+
+def test_methods_that_only_their_endings_tell_apart_keep_them(tmp_path: Path, reference: Path) -> None:
+    volume = np.zeros(SHAPE, dtype=np.uint8)
+    volume[REFERENCE["Larynx"]] = 48
+    write_image(Image(volume, GEOMETRY), tmp_path / "one.nii.gz")
+    methods = [written(tmp_path / "one.seg.nrrd"), tmp_path / "one.nii.gz"]
+    comparisons, _ = evaluate(methods, reference, tmp_path / "out")
+    assert list(comparisons) == ["one.seg.nrrd", "one.nii.gz"]
 
 
 # --- box plots ---

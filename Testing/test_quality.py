@@ -10,7 +10,7 @@ from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
 from segrap.geometry import Geometry
 from segrap.image import Image
-from segrap.quality import SCAN_LENGTH_DEPENDENT, Finding, Kind, check
+from segrap.quality import SCAN_LENGTH_DEPENDENT, Expected, Finding, Kind, check
 from segrap.training.phantom import Phantom, PhantomCase
 
 SHAPE = (40, 60, 60)
@@ -225,3 +225,22 @@ def test_a_contour_that_the_model_was_unsure_of_is_to_be_looked_at() -> None:
     assert (finding.structure, finding.severity) == ("Eye_R", "unusual")
     assert "0.42" in finding.message
     assert not findings("confidence", contours(**EYES))  # not measured is not low
+
+
+def test_a_sites_own_volumes_take_the_place_of_the_published_ones() -> None:
+    made = contours(Eye_L=EYES["Eye_L"])  # 9.2 cc
+    assert check(made, expected={"Eye_L": Expected((8.0, 10.0)), "Eye_R": Expected((1.0, 2.0))}) == ()
+    (finding,) = check(made, expected={"Eye_L": Expected((10.0, 12.0))})
+    assert (finding.kind, finding.severity) == ("volume", "unusual")
+    assert "less than is usual among the patients whose volumes were given (10 to 12 cc)" in finding.message
+
+
+@pytest.mark.parametrize(("hu", "words"), [(69, ""), (71, "71 HU is more"), (-1, ""), (-31, "-31 HU is less")])
+def test_a_density_that_the_site_does_not_know_of_a_structure_is_to_be_looked_at(hu: int, words: str) -> None:
+    image = Image(np.where(EYES["Eye_L"], hu, 40).astype(np.int16), GEOMETRY)
+    expected = {"Eye_L": Expected((8.0, 10.0), (8.5, 60.0))}
+    found = check(contours(**EYES), image, expected=expected)
+    assert [(one.structure, one.kind, one.severity) for one in found] == [("Eye_L", "density", "unusual")] * bool(words)
+    assert all(f"median density of {words} than is usual" in one.message for one in found)
+    assert all("(8 to 60 HU)" in one.message for one in found)
+    assert check(contours(**EYES), expected=expected) == ()  # without a CT nothing is known of densities

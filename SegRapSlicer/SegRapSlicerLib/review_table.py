@@ -300,5 +300,6 @@ def _reasons() -> dict[Kind, str]:
         "pieces": _("in pieces"),
         "edge": _("cut by the scan"),
         "volume": _("volume"),
+        "density": _("density"),
         "confidence": _("low confidence"),
     }

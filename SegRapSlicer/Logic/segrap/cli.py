@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from segrap.ct.dicom_series import CTSeries
     from segrap.ct.pair import CTPair
     from segrap.progress import ProgressCallback
+    from segrap.quality import Expected
 
 FORMATS = ("seg.nrrd", "rtstruct", "dicom-seg", "segrap", "nifti")
 
@@ -71,7 +72,7 @@ def main() -> None:
     help="Part of a tile between one and the next; more is faster, and contours may differ.",
 )
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="May be given several times.")
-@click.option("--volumes", type=some_path, help="A site's own volumes for the checks: `segrap dataset statistics`.")
+@click.option("--volumes", type=some_path, help="A site's own measures for the checks: `segrap dataset statistics`.")
 @click.option("--allow-demo-model", is_flag=True, help="Let a demonstration model run on a real scan.")
 @overwrite_results
 @as_json
@@ -96,19 +97,19 @@ def contour(
     """
     from segrap import anatomy
     from segrap.ct.pair import load_pair
-    from segrap.dataset.statistics import read_volume_ranges
+    from segrap.dataset.statistics import read_expected
     from segrap.progress import Progress
     from segrap.results import check_place
 
     check_place(output, overwrite)
-    ranges = read_volume_ranges(volumes) if volumes else None
+    expected = read_expected(volumes) if volumes else None
     chosen = anatomy.choose(name.strip() for name in structures.split(",")) if structures else None
     with progress_bar() as progress:
         progress(Progress("Reading the CT", 0.0))
         pair = load_pair(ncct, cect)
         how = {"device": device, "allow_demo_model": allow_demo_model, "quick": quick, "step": step}
         result = _contour_and_write(
-            pair, model_names, output, progress, formats, ranges, overwrite, structures=chosen, **how
+            pair, model_names, output, progress, formats, expected, overwrite, structures=chosen, **how
         )
     _report(result, as_json)
 
@@ -145,7 +146,7 @@ def _contour_and_write(
     output: Path,
     progress: ProgressCallback,
     formats: tuple[str, ...] = (),
-    volume_ranges: dict[str, tuple[float, float]] | None = None,
+    expected: dict[str, Expected] | None = None,
     overwrite: bool = False,
     structures: tuple[str, ...] | None = None,
     **how: Any,
@@ -158,7 +159,7 @@ def _contour_and_write(
     models = choose_models(pair, model_names, structures)
     contours = compose(pair, models, structures, progress=progress, **how)
     progress(Progress("Writing", 1.0))
-    files, remarks = write_results(contours, pair, output, formats, volume_ranges, overwrite)
+    files, remarks = write_results(contours, pair, output, formats, expected, overwrite)
     return {
         "title": contours.title,
         "files": [str(path) for path in files],
@@ -188,7 +189,7 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
     help="NSD tolerances: of the challenge's published script, or those that its 2023 test really applied.",
 )
 @click.option("--commission", is_flag=True, help="Write a clinic's commissioning report instead of the tables.")
-@click.option("--ct", type=some_path, help="The CT, or a folder of the cases' CTs, to show contours on.")
+@click.option("--ct", type=some_path, help="The CT, or a folder of the cases' CTs, to show or read contours on.")
 @click.option("--names", type=some_path, help='A site\'s own names in DICOM, a file of {"Parotid_L": "Parotis li"}.')
 @as_json
 def evaluate(

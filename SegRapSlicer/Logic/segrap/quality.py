@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from segrap.pieces import MANY_PIECES_EXPECTED
 from segrap.progress import Progress, ProgressCallback
 
 Severity = Literal["fault", "unusual", "note"]
-Kind = Literal["empty", "side", "overlap", "containment", "air", "gap", "pieces", "edge", "volume", "confidence"]
+Kind = Literal[
+    "empty", "side", "overlap", "containment", "air", "gap", "pieces", "edge", "volume", "density", "confidence"
+]
 Place = tuple[int, int, int]
 
 SCAN_LENGTH_DEPENDENT = frozenset({"SpinalCord", "Esophagus", "Trachea"})
@@ -47,6 +49,9 @@ SPECK_CC = 0.05
 # validation patients: of 10 contours below it 2 had a Dice under 0.6, of 181 others 11. A weak sign, and no other model
 # has been measured.
 LOW_CONFIDENCE = 0.65
+# How far beyond the densities of a site's own patients a contour may lie: scanners are held to some 5 HU in water, and
+# the medians of small structures are noisy.
+MARGIN_HU = 10
 
 _BORDERS = {
     "feet": "the lowest slice of the scan",
@@ -76,16 +81,26 @@ class Finding:
     other: str | None = None
 
 
+class Expected(NamedTuple):
+    """The least and the most that a structure measures in a site's own patients, see `segrap.dataset.statistics`.
+
+    volume_cc: its volume. median_hu: the median inside it on the non-contrast CT, None where it is not known.
+    """
+
+    volume_cc: tuple[float, float]
+    median_hu: tuple[float, float] | None = None
+
+
 def check(
     contours: Contours,
     image: Image | None = None,
     progress: ProgressCallback | None = None,
-    volume_ranges: Mapping[str, tuple[float, float]] | None = None,
+    expected: Mapping[str, Expected] | None = None,
 ) -> tuple[Finding, ...]:
     """All findings, worst first (severity, then kind, then the order of the anatomy table).
 
     image: the non-contrast CT in HU on the grid of the contours; with it, structures that lie in air are found too.
-    volume_ranges: cc, a site's own (`segrap.dataset.statistics`), in the place of the published ones.
+    expected: of a site's own patients: volumes in the place of the published ones, and, with the image, densities.
     progress: is told how far it is; what it raises ends the work.
     Raises InputError when the image is on another grid.
     """
@@ -99,12 +114,15 @@ def check(
         if facts.box is None:
             findings.append(_empty(name))
             continue
-        findings += _volume(name, facts, (volume_ranges or {}).get(name))
+        of_site = (expected or {}).get(name)
+        findings += _volume(name, facts, of_site)
         findings += _confidence(name, facts)
         findings += _edge(contours, name, facts)
         findings += _pieces_and_gaps(contours, name, slice_axis)
         if image is not None and name not in HOLD_AIR:
             findings += _air(contours, name, image)
+        if image is not None and of_site and of_site.median_hu:
+            findings += _density(contours, name, image, of_site.median_hu)
     findings += _sides(contours)
     findings += _overlaps_and_containments(contours, slice_axis)
     severities, kinds = get_args(Severity), get_args(Kind)
@@ -132,14 +150,17 @@ def _empty(name: str) -> Finding:
     return Finding(name, "empty", "fault", message)
 
 
-def _volume(name: str, facts: StructureFacts, of_site: tuple[float, float] | None) -> list[Finding]:
-    low, high = of_site or anatomy.structure(name).volume_range_cc
+def _volume(name: str, facts: StructureFacts, of_site: Expected | None) -> list[Finding]:
+    low, high = of_site.volume_cc if of_site else anatomy.structure(name).volume_range_cc
     if low <= facts.volume_cc <= high:
         return []
     side = "less" if facts.volume_cc < low else "more"
-    whom = "of the patients whose volumes were given" if of_site else "of SegRap2023's 120 training patients"
-    message = f"{words_for_cc(facts.volume_cc)} cc, {side} than in any {whom} ({low:g} to {high:g} cc"
-    message += ")." if of_site else "; Chinese patients with nasopharyngeal cancer)."
+    whom = "is usual among the patients" if of_site else "in any of SegRap2023's 120 training patients"
+    message = f"{words_for_cc(facts.volume_cc)} cc, {side} than {whom}"
+    if of_site:
+        message += f" whose volumes were given ({low:g} to {high:g} cc)."
+    else:
+        message += f" ({low:g} to {high:g} cc; Chinese patients with nasopharyngeal cancer)."
     if name in SCAN_LENGTH_DEPENDENT:
         message += " It depends on how far down the scan reaches, so this alone means little."
     elif facts.touches_edge and side == "less":
@@ -147,6 +168,21 @@ def _volume(name: str, facts: StructureFacts, of_site: tuple[float, float] | Non
     else:
         message += f" Check that {'nothing is missing' if side == 'less' else 'it does not include a neighbour'}."
     return [Finding(name, "volume", "note" if name in SCAN_LENGTH_DEPENDENT else "unusual", message)]
+
+
+def _density(contours: Contours, name: str, image: Image, of_site: tuple[float, float]) -> list[Finding]:
+    mask, box = contours.mask_in_box(name)
+    median = float(np.median(image.array[box][mask]))
+    low, high = of_site
+    if low - MARGIN_HU <= median <= high + MARGIN_HU:
+        return []
+    side = "less" if median < low else "more"
+    message = (
+        f"Its median density of {median:.0f} HU is {side} than is usual among the patients whose densities were given "
+        f"({low:.0f} to {high:.0f} HU). Check that it is the right tissue; contrast agent, metal or another tube "
+        "voltage may be why."
+    )
+    return [Finding(name, "density", "unusual", message)]
 
 
 def _confidence(name: str, facts: StructureFacts) -> list[Finding]:

@@ -11,6 +11,7 @@ from segrap.contour_files.formats import CHALLENGE_FILES
 from segrap.contours import Contours
 from segrap.ct.pair import CTPair
 from segrap.errors import InputError, UsageError
+from segrap.quality import Expected, check
 from segrap.writing import check_writable, replacing_folder
 
 RESULTS = (
@@ -69,14 +70,14 @@ def write_results(
     pair: CTPair,
     output: Path,
     formats: Sequence[str] | None = None,
-    volume_ranges: Mapping[str, tuple[float, float]] | None = None,
+    expected: Mapping[str, Expected] | None = None,
     overwrite: bool = False,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write contours into the folder `output`, with structures.csv and report.html, in the formats of `choose_formats`.
 
     formats: of "seg.nrrd" (Slicer segmentation), "rtstruct", "dicom-seg", "segrap" (the challenge's 4-D .mha), "nifti"
     (one file per structure).
-    volume_ranges: a site's own, for the checks; see `segrap.quality.check`.
+    expected: of a site's own patients, for the checks; see `segrap.quality.check`.
     overwrite: all results of an earlier run that are in `output` go; without it they are refused.
     Returns the files written and remarks for the user (what was not found).
     Raises what `check_place` and `choose_formats` raise, and OutputError; then `output` is as it was.
@@ -85,13 +86,12 @@ def write_results(
     from segrap.contour_files.seg_nrrd import write_seg_nrrd
     from segrap.dicom_seg.write import write_dicom_seg
     from segrap.evaluation.report import write_report
-    from segrap.quality import check
     from segrap.rtstruct.write import write_rtstruct
 
     check_place(output, overwrite)  # again: another run may have ended meanwhile
     chosen, remarks_of_choice = choose_formats(pair, formats)
     series = pair.non_contrast_series
-    findings = check(contours, pair.non_contrast, volume_ranges=volume_ranges)
+    findings = check(contours, pair.non_contrast, expected=expected)
     empty = [name for name in contours.names if contours.is_empty(name)]
     remarks = [*remarks_of_choice, *([f"Not found by the model: {', '.join(empty)}."] if empty else [])]
     with replacing_folder(output, instead_of=RESULTS) as folder:

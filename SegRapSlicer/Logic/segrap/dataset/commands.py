@@ -77,9 +77,10 @@ def convert(folder: Path, output: Path, task: Any, as_json: bool) -> None:
 @dataset.command()
 @click.argument("folder", type=some_folder)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .json file.")
+@click.option("--ct", type=some_folder, help="The folder of the cases' CTs, where they lie apart.")
 @click.option("--names", type=some_folder, help='A site\'s own names in DICOM, a file of {"Parotid_L": "Parotis li"}.')
 @as_json
-def statistics(folder: Path, output: Path, names: Path | None, as_json: bool) -> None:
+def statistics(folder: Path, output: Path, ct: Path | None, names: Path | None, as_json: bool) -> None:
     """Measure volumes and Hounsfield units per structure over the patients of a download, or of a site's own folder of
     cases (as `segrap evaluate` reads them, with their CTs); for `contour --volumes`.
     """
@@ -88,6 +89,8 @@ def statistics(folder: Path, output: Path, names: Path | None, as_json: bool) ->
 
     called = read_names(names) if names else None
     with progress_bar() as progress:
-        found = measure(folder, progress, called)
+        found = measure(folder, progress, called, ct)
+    if found["left_out"]:
+        say(f"Left out, for they have no contours or no non-contrast CT: {', '.join(found['left_out'])}.")
     write_statistics(found, output)
     give(found, as_json, str(output))

@@ -11,17 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segrap import anatomy
-from segrap.dataset.patients import MasksOnDisk, Patient, find_patients
+from segrap.ct.hounsfield import hounsfield_fault
+from segrap.dataset.patients import MasksOnDisk, Patient, find_patients, read_on_grid
 from segrap.errors import InputError
-from segrap.evaluation.cases import Case, find_cases, read_case
+from segrap.evaluation.cases import TARGET_IDS, Case, find_cases, label_array, read_case
 from segrap.evaluation.scans import find_scans, read_scan
 from segrap.geometry import same_grid
-from segrap.image import read_image
+from segrap.image import Image, read_image
 from segrap.progress import Progress, ProgressCallback
+from segrap.quality import Expected
 from segrap.writing import replacing
 
 PERCENTILES = (0.5, 5, 50, 95, 99.5)
+_ENOUGH_PATIENTS = 30
 _HU = np.arange(-1024, 3072)
+# What the challenge's volumes for its two tasks hold.
+_ORGAN_IDS = {organ.name: organ.subclasses for organ in anatomy.ORGANS}
+_TARGET_IDS = {name: (number,) for number, name in TARGET_IDS.items()}
 
 
 class Inside(NamedTuple):
@@ -33,34 +39,44 @@ class Inside(NamedTuple):
 
 
 def measure(
-    folder: str | Path, progress: ProgressCallback | None = None, names: Mapping[str, str] | None = None
+    folder: str | Path,
+    progress: ProgressCallback | None = None,
+    names: Mapping[str, str] | None = None,
+    ct: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Measure every structure of every patient that has masks; the corrected ones where there are any.
+    """Measure every structure of every patient.
 
-    folder: a SegRap download, or a site's cases in any form that `segrap evaluate` reads, each with its CT (see
-    `evaluation.scans.find_scans`). names: what the site calls its structures in DICOM, see `segrap.naming`.
-    Returns {"patients": n, "structures": {name: {"patients": with a voxel of it, "volume_cc": {"min", "p0.5", "p5",
-    "p50", "p95", "p99.5", "max", "mean"}, "non_contrast_hu": {"p0.5", ..., "mean", "sd"}}}}; Hounsfield units outside
-    -1024 to 3071 count as these.
-    Raises InputError when no patient has masks, or a file is damaged or on another grid.
+    folder: a SegRap download (of each structure the corrected mask, else the first one, else the volume of ids), or a
+    site's cases in any form that `segrap evaluate` reads. ct: where the cases' CTs lie, see
+    `evaluation.scans.find_scans`; without it, with the cases. names: what the site calls its structures in DICOM, see
+    `segrap.naming`.
+    Returns {"patients": n, "left_out": names of those of a download without contours or without a non-contrast CT,
+    "structures": {name: {"patients": with a voxel of it, "volume_cc": {"min", "p0.5", "p5", "p50", "p95", "p99.5",
+    "max", "mean"}, "median_hu": the same of the patients' medians, "non_contrast_hu": of all voxels, {"p0.5", ...,
+    "mean", "sd"}, where Hounsfield units outside -1024 to 3071 count as these}}}.
+    Raises InputError when there is no patient with both, or a file is damaged, on another grid, or no CT.
     """
     volumes: dict[str, list[float]] = {name: [] for name in anatomy.NAMES}
+    medians: dict[str, list[float]] = {name: [] for name in anatomy.NAMES}
     histograms = {name: np.zeros(len(_HU), dtype=np.int64) for name in anatomy.NAMES}
-    readers = _readers(Path(folder), names)
+    readers, left_out = _readers(Path(folder), names, ct)
     for done, (patient, read) in enumerate(readers.items()):
         if progress:
             progress(Progress("Measuring the patients", done / len(readers), patient))
         for one in read():
             if one.hu.size:
                 volumes[one.structure].append(one.hu.size * one.voxel_cc)
+                medians[one.structure].append(float(np.median(one.hu)))
                 levels = np.clip(np.round(one.hu), _HU[0], _HU[-1]).astype(np.int64) - _HU[0]
                 histograms[one.structure] += np.bincount(levels, minlength=len(_HU))
     return {
         "patients": len(readers),
+        "left_out": left_out,
         "structures": {
             name: {
                 "patients": len(found),
-                "volume_cc": _of_volumes(np.array(found)),
+                "volume_cc": _of_patients(np.array(found)),
+                "median_hu": _of_patients(np.array(medians[name])),
                 "non_contrast_hu": _of_histogram(histograms[name]),
             }
             for name, found in volumes.items()
@@ -69,31 +85,59 @@ def measure(
     }
 
 
-def _readers(folder: Path, names: Mapping[str, str] | None) -> dict[str, Callable[[], Iterator[Inside]]]:
-    """By patient, what reads its structures."""
+def _readers(
+    folder: Path, names: Mapping[str, str] | None, ct: str | Path | None
+) -> tuple[dict[str, Callable[[], Iterator[Inside]]], list[str]]:
+    """By patient, what reads its structures; and who is left out."""
     try:
-        patients = find_patients(folder)
+        patients = {} if ct else find_patients(folder)
     except InputError:  # no download: a site's own cases
+        patients = {}
+    usable = {
+        name: one
+        for name, one in patients.items()
+        if one.non_contrast and (one.best_masks or one.subclasses or one.targets)
+    }
+    if usable:
+        return {name: partial(_of_patient, one) for name, one in usable.items()}, sorted(set(patients) - set(usable))
+    try:
         cases = find_cases(folder, names).cases
-        scans = find_scans(folder, cases)
-        return {name: partial(_of_case, case, scans[name]) for name, case in cases.items()}
-    usable = {name: one for name, one in patients.items() if one.best_masks and one.non_contrast}
-    if not usable:
-        raise InputError(f"No patient under {folder} has both a non-contrast image and masks of structures.")
-    return {name: partial(_of_patient, patient) for name, patient in usable.items()}
+    except InputError:
+        if not patients:
+            raise
+        raise InputError(
+            f"No patient under {folder} has both a non-contrast image and contours. Give the folder that holds both, "
+            "or that of the images as --ct."
+        ) from None
+    scans = find_scans(ct or folder, cases)
+    return {name: partial(_of_case, case, scans[name]) for name, case in cases.items()}, []
 
 
 def _of_patient(patient: Patient) -> Iterator[Inside]:
     patient.refuse_twice()
     assert patient.non_contrast
     image = read_image(patient.non_contrast)
-    for name, mask in MasksOnDisk(patient.best_masks, image).items():
-        yield Inside(name, image.array[mask], image.geometry.voxel_volume_cc)
+    _check_ct(image, patient.name, patient.non_contrast)
+    voxel_cc = image.geometry.voxel_volume_cc
+    masks = MasksOnDisk(patient.best_masks, image)
+    for name, mask in masks.items():
+        yield Inside(name, image.array[mask], voxel_cc)
+    for path, ids in ((patient.subclasses, _ORGAN_IDS), (patient.targets, _TARGET_IDS)):
+        without_mask = [name for name in ids if name not in masks]
+        if path and without_mask:
+            highest = max(max(numbers) for numbers in ids.values())
+            volume = read_on_grid(path, image)
+            labels = label_array(volume, f"{path.parent.name}/{path.name}", highest, f"the ids of {', '.join(ids)}")
+            contoured = labels > 0
+            labels, hu = labels[contoured], image.array[contoured]
+            for name in without_mask:
+                yield Inside(name, hu[np.isin(labels, ids[name])], voxel_cc)
 
 
 def _of_case(case: Case, scan: Path) -> Iterator[Inside]:
     contours = read_case(case, (scan,) if scan.is_dir() else ())
     image = read_scan(scan, contours.geometry, contours.shape, contours.provenance.input_series_uids)
+    _check_ct(image, case.name, scan)
     if not same_grid(image.geometry, image.shape, contours.geometry, contours.shape):
         raise InputError(f"Case {case.name}: the CT {scan} and the contours do not lie on one grid.")
     for name in contours.names:
@@ -101,9 +145,14 @@ def _of_case(case: Case, scan: Path) -> Iterator[Inside]:
         yield Inside(name, image.array[box][mask], image.geometry.voxel_volume_cc)
 
 
-def _of_volumes(volumes: np.ndarray) -> dict[str, float]:
-    percentiles = {f"p{p:g}": float(np.percentile(volumes, p)) for p in PERCENTILES}
-    numbers = {"min": float(volumes.min()), **percentiles, "max": float(volumes.max()), "mean": float(volumes.mean())}
+def _check_ct(image: Image, patient: str, path: Path) -> None:
+    if fault := hounsfield_fault(image.array):
+        raise InputError(f"Case {patient}: {path} is no CT in Hounsfield units: {fault}.")
+
+
+def _of_patients(values: np.ndarray) -> dict[str, float]:
+    percentiles = {f"p{p:g}": float(np.percentile(values, p)) for p in PERCENTILES}
+    numbers = {"min": float(values.min()), **percentiles, "max": float(values.max()), "mean": float(values.mean())}
     return {name: round(value, 4) for name, value in numbers.items()}
 
 
@@ -122,18 +171,30 @@ def write_statistics(found: Mapping[str, Any], path: str | Path) -> None:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def read_volume_ranges(path: str | Path) -> dict[str, tuple[float, float]]:
-    """The smallest and largest volume, cc, of each structure in a file of `write_statistics`.
+def read_expected(path: str | Path) -> dict[str, Expected]:
+    """What a file of `write_statistics` expects of each structure.
+
+    From 30 patients on, limits are the percentiles 0.5 and 99.5, so that a few bad contours among many do not set
+    them; of fewer, the smallest and the largest value. A file of before medians were measured gives none.
 
     Raises InputError when it is not one.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {
-            anatomy.structure(name).name: (float(one["volume_cc"]["min"]), float(one["volume_cc"]["max"]))
-            for name, one in content["structures"].items()
-        }
+        return {anatomy.structure(name).name: _expected(one) for name, one in content["structures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InputError(
             f"{path} is no file of volumes ({fault}). Make one with: segrap dataset statistics FOLDER --output FILE"
         ) from None
+
+
+def _expected(stated: Mapping[str, Any]) -> Expected:
+    ends = ("p0.5", "p99.5") if stated.get("patients", 0) >= _ENOUGH_PATIENTS else ("min", "max")
+
+    def limits(quantity: str) -> tuple[float, float]:
+        low, high = (float(stated[quantity][end]) for end in ends)
+        if not low <= high:
+            raise ValueError(f"{quantity} from {low:g} to {high:g}")
+        return low, high
+
+    return Expected(limits("volume_cc"), limits("median_hu") if "median_hu" in stated else None)

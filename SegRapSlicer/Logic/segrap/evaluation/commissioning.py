@@ -54,14 +54,15 @@ def judge(comparison: Comparison) -> tuple[Judged, ...]:
     judged = []
     for name in comparison.structures:
         results = comparison.of(name)
-        dsc, hd95 = statistics(measured(results, "dsc")), statistics(measured(results, "hd95_mm"))
+        rounded = measured(results, "dsc")
+        dsc, hd95 = statistics(rounded), statistics(measured(results, "hd95_mm"))
         lowest_dsc = dsc.lower_quartile - _FENCE * (dsc.upper_quartile - dsc.lower_quartile)
         highest_hd95 = hd95.upper_quartile + _FENCE * (hd95.upper_quartile - hd95.lower_quartile)
-        for result in results:
+        for result, own_dsc in zip(results, rounded, strict=True):
             reasons = list(_reasons(result))
             if result.scores.hd95_mm > _FAR_MM:
                 reasons.append(f"HD95 above {_FAR_MM:g} mm: a part lies far off.")
-            if dsc.n >= _FEWEST_CASES and result.scores.dsc < lowest_dsc:
+            if dsc.n >= _FEWEST_CASES and own_dsc < lowest_dsc:
                 reasons.append(f"DSC unlike your other cases (below {100 * lowest_dsc:.1f} %).")
             if hd95.n >= _FEWEST_CASES and result.scores.hd95_mm > highest_hd95:
                 reasons.append(f"HD95 unlike your other cases (above {highest_hd95:.1f} mm).")

@@ -26,6 +26,10 @@ from segrap.progress import Progress, ProgressCallback
 State = Literal["scored", "structure missing", "case missing"]
 
 _STACK_REMARK = "The challenge's stacks state no place in space: their voxels were taken in the order of the file."
+_ABSENT_REMARK = (
+    "Not in the {}, which holds no empty structures, and empty in the reference: {}. Scored 0 as not handed in; a "
+    ".seg.nrrd that holds them as empty would score 1."
+)
 
 
 @dataclass(frozen=True)
@@ -142,8 +146,11 @@ def compare(
                 remarks.setdefault(remark, []).append(name)
         found, expected = on_one_grid(found, expected, case, truth)
         extra |= set(found.names) - set(expected.names)
-        for structure, (state, scores) in score_contours(found, expected, tolerance_mm).items():
-            results.append(Result(name, structure, state, scores))
+        scored_here = score_contours(found, expected, tolerance_mm)
+        results += [Result(name, structure, state, scores) for structure, (state, scores) in scored_here.items()]
+        absent = [one for one, (state, scores) in scored_here.items() if state != "scored" and not scores.reference_cc]
+        if absent and case.kind in ("RTSTRUCT", "DICOM SEG"):
+            remarks.setdefault(_ABSENT_REMARK.format(case.kind, ", ".join(absent)), []).append(name)
     progress(Progress("Scoring", 1.0))
     scored = {result.structure for result in results}
     return Comparison(

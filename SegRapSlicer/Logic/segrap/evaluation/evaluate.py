@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segrap.errors import UsageError
 from segrap.evaluation.box_plots import box_plots
-from segrap.evaluation.cases import find_cases
+from segrap.evaluation.cases import find_cases, stem_of
 from segrap.evaluation.commissioning import write_commissioning
 from segrap.evaluation.comparison import Comparison, compare
 from segrap.evaluation.metrics import ToleranceProfile
@@ -41,16 +41,16 @@ def evaluate(
     One method: scores.csv, summary.csv; for people summary.md, .tex and .html with the figures: box plots (scores.svg)
     and the patients at the quartiles (patients.png; on the CTs at `ct`, see `scans.find_scans`, else contours alone).
     Several: the tables in a folder per method; ranking.csv, the summary and the figures of all of them. With
-    `commission`, of one method: commissioning.html and commissioning.csv instead. Methods are called as the last part
-    of their path, or, where two would be alike, its last parts. names: what a site calls its structures in DICOM, see
-    `segrap.naming`. Returns the comparisons and the files written.
+    `commission`, of one method: commissioning.html and commissioning.csv instead, which have no pictures; `ct` then
+    only serves DICOM contours that lie apart from their CT. Methods are called as the last part of their path, without
+    the ending of a file, or, where two would be alike, its last parts. names: what a site calls its structures in
+    DICOM, see `segrap.naming`. Returns the comparisons and the files written.
 
-    Raises InputError (see `comparison.compare`), UsageError (one method twice, several to be commissioned, CTs for a
-    commissioning report, which has no pictures, or tables that would lie among the predictions), OutputError; then
-    nothing of it is in `output`.
+    Raises InputError (see `comparison.compare`), UsageError (one method twice, several to be commissioned, or tables
+    that would lie among the predictions), OutputError; then nothing of it is in `output`.
     """
-    if commission and (len(predictions) > 1 or ct):
-        raise UsageError("A commissioning report is about one method and has no pictures; give one prediction, no CT.")
+    if commission and len(predictions) > 1:
+        raise UsageError("A commissioning report is about one method. Give one prediction.")
     paths = dict(zip(_methods(predictions), map(Path, predictions), strict=True))
     if len(paths) > 1:
         _refuse_inputs(Path(output), paths)
@@ -88,12 +88,14 @@ def _refuse_inputs(output: Path, paths: Mapping[str, Path]) -> None:
 
 
 def _methods(predictions: Sequence[str | Path]) -> list[str]:
-    """What the methods are called: the fewest last parts of their paths that tell them apart."""
-    parts = [Path(path).absolute().parts for path in predictions]
-    for count in range(1, max(map(len, parts)) + 1):
-        names = ["_".join(part[-count:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
+    """What the methods are called: the fewest last parts of their paths that tell them apart; an ending if it must."""
+    paths = [Path(path).absolute() for path in predictions]
+    short = [path.with_name(stem_of(path)) if path.is_file() else path for path in paths]
+    for count in range(1, max(len(path.parts) for path in paths) + 1):
+        for called in (short, paths):
+            names = ["_".join(path.parts[-count:]) for path in called]
+            if len(set(names)) == len(names):
+                return names
     raise UsageError("One prediction was given twice.")
 
 
