@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -167,3 +168,17 @@ def review(desktop: Desktop, spoilt_patient: tuple[CTSeries, Contours]) -> Itera
 
     yield Review(desktop, *spoilt_patient)
     desktop.tidy()
+
+
+@pytest.fixture(scope="session")
+def clean_download(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `dataset_cases.write_download`; to be looked at only."""
+    from dataset_cases import write_download
+
+    return write_download(tmp_path_factory.mktemp("download"))
+
+
+@pytest.fixture
+def download(clean_download: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(clean_download, tmp_path / "download"))

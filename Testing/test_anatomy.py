@@ -149,6 +149,13 @@ def test_an_overlap_that_no_subclass_models_is_counted_and_named(subclasses: np.
     np.testing.assert_array_equal(back[~cord], subclasses[~cord])
 
 
+def test_without_the_mask_of_an_organ_there_are_no_subclasses(subclasses: np.ndarray) -> None:
+    masks = anatomy.masks_from_subclasses(subclasses)
+    del masks["Chiasm"], masks["GTVnd"]
+    with pytest.raises(ValueError, match="no masks of Chiasm"):
+        anatomy.subclasses_from_masks(masks)
+
+
 def test_the_hippocampus_outside_the_temporal_lobe_still_belongs_to_the_brain() -> None:
     masks = anatomy.masks_from_subclasses(np.array([8], dtype=np.uint8))
     assert [name for name, mask in masks.items() if mask[0]] == ["Brain", "Hippocampus_L"]

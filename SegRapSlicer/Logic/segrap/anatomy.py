@@ -214,17 +214,20 @@ def subclasses_from_masks(
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Masks of one shape, by structure name, as exclusive sub-class ids (uint8), and what that could not keep.
 
+    All 45 organs must be there, an empty mask for one that the patient has not: the voxels of an organ without a mask
+    would pass for another organ, or for background. The targets may be left out.
+
     Every set of structures that a sub-class stands for is kept exactly. A voxel whose set no sub-class stands for takes
     the sub-class that shares most with it (of equals: of targets before organs, then the smaller set), and is counted
     in the second result under the names it lost or gained: {"Cochlea_L + GTVp": 12}. So the doubt is visible.
 
-    Raises KeyError on an unknown name, ValueError when there is no mask.
+    Raises KeyError on an unknown name, ValueError when an organ has no mask.
     """
     names = [name for name in NAMES if name in masks]
     if set(masks) - set(names):
         raise KeyError(sorted(set(masks) - set(names))[0])
-    if not names:
-        raise ValueError("no masks")
+    if missing := [organ.name for organ in ORGANS if organ.name not in masks]:
+        raise ValueError(f"no masks of {', '.join(missing)}")
     code = np.zeros(masks[names[0]].shape, dtype=np.uint64)
     for bit, name in enumerate(names):
         code[np.asarray(masks[name], dtype=bool)] |= np.uint64(1 << bit)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from segrap.errors import InputError, UsageError
+from segrap.errors import Cancelled, InputError, UsageError
 from segrap.terminal import as_json, give, progress_bar, say
 
 some_folder = click.Path(path_type=Path)
@@ -47,7 +47,7 @@ def check(folder: Path, as_json: bool) -> None:
         report = check_download(folder, progress)
     give(asdict(report) | {"usable": report.usable}, as_json, in_words(report))
     if not report.usable:
-        raise InputError("The download cannot be converted as it is: see the faults above.")
+        raise InputError("Not all of the download can be converted as it is: see the faults above.")
 
 
 @dataset.command()
@@ -61,13 +61,22 @@ def check(folder: Path, as_json: bool) -> None:
 )
 @as_json
 def convert(folder: Path, output: Path, task: Any, as_json: bool) -> None:
-    """Turn a SegRap download into an nnU-Net v2 raw data set; goes on where it was interrupted."""
+    """Turn a SegRap download into an nnU-Net v2 raw data set.
+
+    Goes on where it was interrupted, and converts again whose files have changed since.
+    """
     from segrap.dataset.convert import convert as convert_download
 
-    with progress_bar() as progress:
-        made = convert_download(folder, output, task, progress)
-    if made.without_contours:
-        say(f"Without contours for this task, and left out or for testing only: {', '.join(made.without_contours)}.")
+    try:
+        with progress_bar() as progress:
+            made = convert_download(folder, output, task, progress)
+    except KeyboardInterrupt:
+        raise Cancelled("Cancelled. What is finished stays: the same command goes on where it stopped.") from None
+    for reason in dict.fromkeys(made.without_contours.values()):
+        patients = ", ".join(name for name, its_reason in made.without_contours.items() if its_reason == reason)
+        say(f"Not for training, {reason}: {patients}.")
+    if made.redone:
+        say(f"{made.redone} patients were converted again: their files are not those of the last time.")
     for combination, voxels in made.unmodelled_voxels.items():
         say(f"{voxels} voxels of {combination} took the nearest sub-class: none stands for that combination.")
     say(f"{made.training} patients for training, {made.test} for testing.")

@@ -8,14 +8,16 @@
 
 All arrays are stored along the patient's axes (LPS), whatever the download did.
 
-A patient whose label file is there is done, so that an interrupted conversion goes on where it ended.
+conversion.json says of every finished patient which files it was made of, with their sizes and times. Whose files are
+still those is not converted again: an interrupted conversion goes on where it ended, and contours that are corrected
+later are taken in. dataset.json comes last: while patients are being written, there is none.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from segrap import anatomy
-from segrap.dataset.patients import MasksOnDisk, Patient, find_patients, read_on_grid
+from segrap.dataset.patients import CONVERSION, MasksOnDisk, Patient, find_patients, read_on_grid, read_volume
 from segrap.errors import InputError, UsageError
 from segrap.image import AxisOrder, Image, read_image, write_image
 from segrap.progress import Progress, ProgressCallback
@@ -43,13 +45,18 @@ FOLD_SEED = 2023
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` made: its folder, patients in training and test, those without contours, and the voxels whose
-    combination of structures no sub-class stands for, summed over patients."""
+    """What `convert` made.
+
+    training, test: patients in its folder. redone: how many of them were there and were made again, because their files
+    in the download are no longer those of the last time. without_contours: the patients of whom no labels were made,
+    and why. unmodelled_voxels: those whose combination of structures no sub-class stands for, summed over patients.
+    """
 
     folder: Path
     training: int
     test: int
-    without_contours: tuple[str, ...]
+    redone: int
+    without_contours: Mapping[str, str]
     unmodelled_voxels: Mapping[str, int]
 
 
@@ -58,97 +65,137 @@ def convert(folder: str | Path, output: str | Path, task: Task, progress: Progre
 
     task: "oar": the 54 exclusive sub-classes of the organs; "oar-regions": the same volumes, trained as the organs
     themselves; "gtv": the two tumours; "joint": organs and tumours in one volume, as the shipped model has them.
-    The organs' corrected masks are preferred, then the first ones, then the volumes of sub-classes.
+    A structure's corrected mask is preferred, then the first one, then the volume of sub-classes or of targets. Where
+    one structure of the task has none of these, the patient is left out (for testing: converted without labels), as its
+    voxels would be taught as another structure or as background.
 
-    Raises InputError (no patient, a patient without its pair, grids that differ, damaged files), UsageError (the
-    folder holds another conversion), OutputError. What was finished before stays, and is not done again.
+    Raises InputError (no patient, none with contours for the task, one without its pair, grids that differ, damaged
+    files), UsageError (the folder holds another conversion), OutputError. What was finished before stays, and is made
+    again only where its files have changed.
     """
+    folder, target = Path(folder), Path(output) / NAMES[task]
     patients = find_patients(folder)
-    target = Path(output) / NAMES[task]
     try:
         for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
             (target / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(target, error) from error
-    lost = _Lost(target / "conversion.json", task)
-    without: list[str] = []
+    record = _Record(target / CONVERSION, task)
+    without: dict[str, str] = {}
+    redone = 0
     for done, patient in enumerate(patients.values()):
         if progress:
             progress(Progress("Converting the patients", done / len(patients), patient.name))
-        if not _convert(patient, target, task, lost):
-            without.append(patient.name)
-    training = sorted(path.name.removesuffix(".nii.gz") for path in (target / "labelsTr").glob("*.nii.gz"))
-    test = len(list((target / "imagesTs").glob("*_0000.nii.gz")))
+        patient.refuse_twice()
+        if reason := _reason_without(patient, task):
+            without[patient.name] = reason
+        redone += _convert(patient, not reason, folder, target, task, record)
+    training = sorted(path.name.removesuffix(".nii.gz") for path in (target / "labelsTr").glob("segrap_*.nii.gz"))
+    test = len(list((target / "imagesTs").glob("segrap_*_0000.nii.gz")))
+    if not training and not test:
+        raise InputError(f"No patient under {folder} can be converted: {'; '.join(sorted(set(without.values())))}.")
     _write_json(target / "splits_final.json", folds(training))
-    _write_json(target / "dataset.json", dataset_json(task, len(training)))
     _write_json(target / "segrap.json", facts(task))
-    return Conversion(target, len(training), test, tuple(without), lost.total())
+    _write_json(target / "dataset.json", dataset_json(task, len(training)))
+    return Conversion(target, len(training), test, redone, without, record.unmodelled_voxels())
 
 
-def _convert(patient: Patient, target: Path, task: Task, lost: _Lost) -> bool:
-    """Write one patient's images and labels; False when it has no contours for the task and is for training."""
-    training = patient.number < TRAINING_PATIENTS
-    label_path = target / ("labelsTr" if training else "labelsTs") / f"{patient.name}.nii.gz"
-    if label_path.exists():
-        return True
-    patient.refuse_twice()
+def _reason_without(patient: Patient, task: Task) -> str | None:
+    """Why no labels can be made of a patient, in words; None when they can."""
     if patient.has_one_scan_by_name:
+        return "one scan only"
+    if not patient.has_parts:
+        return "only files that are no part of it"
+    names = _structures(task)
+    missing = patient.lacks(names)
+    if len(missing) == len(names):
+        return "no contours for this task"
+    return f"no contour of {', '.join(missing)}" if missing else None
+
+
+def _structures(task: Task) -> list[str]:
+    return [s.name for s in anatomy.STRUCTURES if task == "joint" or s.is_target == (task == "gtv")]
+
+
+def _convert(patient: Patient, with_labels: bool, folder: Path, target: Path, task: Task, record: _Record) -> bool:
+    """Write one patient's images and labels where they are not up to date; True when older ones were replaced."""
+    training = patient.number < TRAINING_PATIENTS
+    part = "Tr" if training else "Ts"
+    image_paths = [target / f"images{part}" / f"{patient.name}_{channel:04d}.nii.gz" for channel in (0, 1)]
+    label_path = target / f"labels{part}" / f"{patient.name}.nii.gz"
+    complete = target / "dataset.json"
+    if patient.has_one_scan_by_name or not patient.has_parts:
         return False
     if patient.non_contrast is None or patient.contrast is None:
-        raise InputError(f"{patient.name} lacks {'its contrast-enhanced' if patient.non_contrast else 'a'} image.")
+        raise InputError(f"{patient.name} lacks {'its contrast-enhanced' if patient.non_contrast else 'any'} image.")
+    if training and not with_labels:
+        if earlier := [path for path in (label_path, *image_paths) if path.exists()]:
+            _remove(complete, *earlier)
+        record.forget(patient.name)
+        return False
+    files = {name: path for name, path in patient.sources.items() if with_labels and name in _structures(task)}
+    states = _states({patient.non_contrast, patient.contrast, *files.values()}, folder)
+    before = record.states(patient.name)
+    if before == states and all(path.exists() for path in (*image_paths, *[label_path] * with_labels)):
+        return False
+    redone = label_path.exists() if before is None else before != states
     image = read_image(patient.non_contrast)
     contrast = read_on_grid(patient.contrast, image)
-    labels = _labels(patient, image, task, lost)
-    if labels is None and training:
-        return False
-    folder = target / ("imagesTr" if training else "imagesTs")
+    labels, unmodelled = _labels(files, image, task) if with_labels else (None, {})
+    # No older label may stand beside newer images, and nobody may take the data set for a whole one meanwhile.
+    _remove(complete, label_path)
     # nnU-Net takes arrays as they are stored: only if all lie alike does it learn left from right.
     order = AxisOrder.towards_lps(image.geometry)
-    for channel, (source, voxels) in enumerate(((patient.non_contrast, image), (patient.contrast, contrast))):
-        target_path = folder / f"{patient.name}_{channel:04d}.nii.gz"
+    sources = (patient.non_contrast, patient.contrast)
+    for source, voxels, path in zip(sources, (image, contrast), image_paths, strict=True):
         if source.name.endswith(".nii.gz") and order.changes_nothing:
-            with replacing(target_path) as temporary:
+            with replacing(path) as temporary:
                 shutil.copyfile(source, temporary)
         else:
-            write_image(order.turn(voxels), target_path)
+            write_image(order.turn(voxels), path)
     if labels is not None:
-        write_image(order.turn(Image(labels, image.geometry)), label_path)  # last: it says that the patient is done
-    return labels is not None
+        write_image(order.turn(Image(labels, image.geometry)), label_path)
+    record.remember(patient.name, states, unmodelled)
+    return redone
 
 
-def _labels(patient: Patient, image: Image, task: Task, lost: _Lost) -> np.ndarray | None:
-    wanted = [s.name for s in anatomy.STRUCTURES if task == "joint" or s.is_target == (task == "gtv")]
-    files = {name: path for name, path in patient.best_masks.items() if name in wanted}
+def _labels(files: Mapping[str, Path], image: Image, task: Task) -> tuple[np.ndarray, Mapping[str, int]]:
+    """The labels (z, y, x) of a patient, a file for each structure of the task; and the voxels that no label could
+    state, by combination."""
+    masks = MasksOnDisk(files, image)
     if task == "gtv":
         labels = np.zeros(image.shape, dtype=np.uint8)
-        if files:
-            masks = MasksOnDisk(files, image)
-            # The primary tumour is written last: a voxel of both is its.
-            for value, name in ((2, "GTVnd"), (1, "GTVp")):
-                if name in masks:
-                    labels[masks[name]] = value
-            return labels
-        return _label_volume(patient.targets, image, 2)
-    if any(not anatomy.structure(name).is_target for name in files):
-        labels, unmodelled = anatomy.subclasses_from_masks(MasksOnDisk(files, image))
-        lost.remember(patient.name, unmodelled)
-        return labels
-    organs = _label_volume(patient.subclasses, image, max(_subclasses_of("oar")))
-    if organs is not None and task == "joint":
-        targets = MasksOnDisk(files, image)
-        for name, mask in targets.items():
-            organs[mask] = anatomy.structure(name).subclasses[0]
-    return organs
+        for target in reversed(anatomy.TARGETS):  # the primary tumour last: a voxel of both is its
+            labels[masks[target.name]] = target.channel + 1
+        return labels, {}
+    organs = {files[organ.name] for organ in anatomy.ORGANS}
+    if len(organs) > 1:
+        return anatomy.subclasses_from_masks(masks)
+    labels = read_volume(organs.pop(), image, of_targets=False)
+    if task == "joint":
+        for target in reversed(anatomy.TARGETS):
+            labels[masks[target.name]] = target.subclasses[0]
+    return labels, {}
 
 
-def _label_volume(path: Path | None, image: Image, highest: int) -> np.ndarray | None:
-    if path is None:
-        return None
-    labels = read_on_grid(path, image).array
-    if labels.min() < 0 or labels.max() > highest:
-        most = f"{labels.max():g}"
-        raise InputError(f"{path.parent.name}/{path.name} holds values up to {most}; {highest} is the highest.")
-    return labels.astype(np.uint8)
+def _states(paths: Iterable[Path], folder: Path) -> dict[str, str]:
+    """By file, relative to the folder, what changes when somebody replaces it: its size, and when it was written."""
+    try:
+        found = {path: path.stat() for path in sorted(paths)}
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    return {
+        path.relative_to(folder).as_posix(): f"{state.st_size} bytes, {state.st_mtime_ns} ns"
+        for path, state in found.items()
+    }
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
 
 def _subclasses_of(task: Task) -> dict[int, str]:
@@ -206,27 +253,38 @@ def folds(names: list[str]) -> list[dict[str, list[str]]]:
     return [{"train": sorted(set(names) - set(part)), "val": part} for part in parts]
 
 
-class _Lost:
-    """Which combinations of structures no sub-class stands for, per patient; kept on disk across interruptions."""
+class _Record:
+    """conversion.json: of every finished patient the files that it was made of, and the combinations of structures that
+    no sub-class stands for; kept on disk across interruptions."""
 
     def __init__(self, path: Path, task: Task) -> None:
         self._path = path
-        self._content: dict[str, Any] = {"task": task, "unmodelled_voxels": {}}
-        if path.exists():
-            self._content = json.loads(path.read_text(encoding="utf-8"))
-            if self._content["task"] != task:
-                raise UsageError(f"{path.parent} holds a conversion for another task ({self._content['task']}).")
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"task": task}
+        if known["task"] != task:
+            raise UsageError(f"{path.parent} holds a conversion for another task ({known['task']}).")
+        self._patients: dict[str, Any] = known.get("patients", {})
+        self._content = {"task": task, "patients": self._patients}
+        _write_json(path, self._content)  # from now on `find_patients` passes over this folder
 
-    def remember(self, patient: str, voxels: Mapping[str, int]) -> None:
-        """Add a patient's voxels by combination, and write the file."""
-        self._content["unmodelled_voxels"][patient] = dict(voxels)
+    def states(self, patient: str) -> dict[str, str] | None:
+        """The states of the files that a patient was made of; None for one that is not finished."""
+        return self._patients[patient]["made_of"] if patient in self._patients else None
+
+    def remember(self, patient: str, states: Mapping[str, str], unmodelled_voxels: Mapping[str, int]) -> None:
+        """Note that a patient is finished."""
+        self._patients[patient] = {"made_of": dict(states), "unmodelled_voxels": dict(unmodelled_voxels)}
         _write_json(self._path, self._content)
 
-    def total(self) -> dict[str, int]:
+    def forget(self, patient: str) -> None:
+        """Note that a patient is no longer there."""
+        if self._patients.pop(patient, None):
+            _write_json(self._path, self._content)
+
+    def unmodelled_voxels(self) -> dict[str, int]:
         """Voxels by combination over all patients, most first."""
         sums: dict[str, int] = {}
-        for voxels in self._content["unmodelled_voxels"].values():
-            for combination, count in voxels.items():
+        for patient in self._patients.values():
+            for combination, count in patient["unmodelled_voxels"].items():
                 sums[combination] = sums.get(combination, 0) + count
         return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
