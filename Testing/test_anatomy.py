@@ -149,6 +149,18 @@ def test_an_overlap_that_no_subclass_models_is_counted_and_named(subclasses: np.
     np.testing.assert_array_equal(back[~cord], subclasses[~cord])
 
 
+def test_a_tumour_stays_a_tumour_in_whatever_it_grows_into() -> None:
+    """Temporal lobe lies in the brain: both together are nearer to the lobe's sub-class than to the tumour's."""
+    grid = np.zeros((1, 1, 6), dtype=bool)
+    masks = {organ.name: grid.copy() for organ in anatomy.ORGANS} | {"GTVp": grid.copy(), "GTVnd": grid.copy()}
+    masks["Brain"][..., :5] = masks["TemporalLobe_L"][..., 1:4] = masks["GTVp"][..., 2:4] = True
+    masks["GTVnd"][..., 3:6] = True
+    back, unmodelled = anatomy.subclasses_from_masks(masks)
+    names = [anatomy.SUBCLASSES.get(int(number), "") for number in back.ravel()]
+    assert names == ["Brain", "TemporalLobe_L", "GTVp", "GTVp", "GTVnd", "GTVnd"]
+    assert sum(unmodelled.values()) == 3
+
+
 def test_without_the_mask_of_an_organ_there_are_no_subclasses(subclasses: np.ndarray) -> None:
     masks = anatomy.masks_from_subclasses(subclasses)
     del masks["Chiasm"], masks["GTVnd"]

@@ -218,8 +218,9 @@ def subclasses_from_masks(
     would pass for another organ, or for background. The targets may be left out.
 
     Every set of structures that a sub-class stands for is kept exactly. A voxel whose set no sub-class stands for takes
-    the sub-class that shares most with it (of equals: of targets before organs, then the smaller set), and is counted
-    in the second result under the names it lost or gained: {"Cochlea_L + GTVp": 12}. So the doubt is visible.
+    the sub-class that shares most with it (of equals the smaller set), and is counted in the second result under the
+    names it lost or gained: {"Cochlea_L + GTVp": 12}. So the doubt is visible. Of a tumour in organs the tumour stays,
+    however many organs it lies in: what is lost to it is there in the organs around.
 
     Raises KeyError on an unknown name, ValueError when an organ has no mask.
     """
@@ -250,9 +251,11 @@ def _nearest_subclass(present: frozenset[str], known: frozenset[str]) -> tuple[i
     if not present:
         return 0, True
 
-    def key(number: int) -> tuple[int, bool, int]:
+    targets = frozenset(target.name for target in TARGETS) & present
+
+    def key(number: int) -> tuple[int, int, int]:
         members_here = known & set(members(number))
-        return len(members_here ^ present), not any(structure(n).is_target for n in members_here), len(members_here)
+        return len(targets - members_here), len(members_here ^ present), len(members_here)
 
     best = min(SUBCLASSES, key=key)
-    return best, key(best)[0] == 0
+    return best, key(best)[1] == 0

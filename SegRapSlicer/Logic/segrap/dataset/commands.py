@@ -78,7 +78,7 @@ def convert(folder: Path, output: Path, task: Any, as_json: bool) -> None:
     if made.redone:
         say(f"{made.redone} patients were converted again: their files are not those of the last time.")
     for combination, voxels in made.unmodelled_voxels.items():
-        say(f"{voxels} voxels of {combination} took the nearest sub-class: none stands for that combination.")
+        say(f"{voxels} voxels of {combination} took the tumour or the nearest sub-class: none is for that combination.")
     say(f"{made.training} patients for training, {made.test} for testing.")
     give(asdict(made) | {"folder": str(made.folder)}, as_json, str(made.folder))
 
