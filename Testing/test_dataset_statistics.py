@@ -208,7 +208,7 @@ def test_a_volume_of_targets_that_holds_lymph_node_levels_is_refused(
 ) -> None:
     a_download_of_volumes(patients[3], 0, tmp_path)
     write_labels(patients[3], tmp_path / "OneHot" / "Task002" / "segrap_0000.nii.gz", highest=6)
-    with pytest.raises(InputError, match=r"Task002/segrap_0000\.nii\.gz holds values from 0 to 6"):
+    with pytest.raises(InputError, match=r"Task002/segrap_0000\.nii\.gz holds values 0 to 6"):
         measure(tmp_path)
 
 

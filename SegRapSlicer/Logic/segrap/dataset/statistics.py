@@ -12,9 +12,9 @@ import numpy as np
 
 from segrap import anatomy
 from segrap.ct.hounsfield import hounsfield_fault
-from segrap.dataset.patients import MasksOnDisk, Patient, find_patients, read_on_grid
+from segrap.dataset.patients import MasksOnDisk, Patient, find_patients
 from segrap.errors import InputError
-from segrap.evaluation.cases import TARGET_IDS, Case, find_cases, label_array, read_case
+from segrap.evaluation.cases import Case, find_cases, read_case
 from segrap.evaluation.scans import find_scans, read_scan
 from segrap.geometry import same_grid
 from segrap.image import Image, read_image
@@ -25,9 +25,6 @@ from segrap.writing import replacing
 PERCENTILES = (0.5, 5, 50, 95, 99.5)
 _ENOUGH_PATIENTS = 30
 _HU = np.arange(-1024, 3072)
-# What the challenge's volumes for its two tasks hold.
-_ORGAN_IDS = {organ.name: organ.subclasses for organ in anatomy.ORGANS}
-_TARGET_IDS = {name: (number,) for number, name in TARGET_IDS.items()}
 
 
 class Inside(NamedTuple):
@@ -93,11 +90,7 @@ def _readers(
         patients = {} if ct else find_patients(folder)
     except InputError:  # no download: a site's own cases
         patients = {}
-    usable = {
-        name: one
-        for name, one in patients.items()
-        if one.non_contrast and (one.best_masks or one.subclasses or one.targets)
-    }
+    usable = {name: one for name, one in patients.items() if one.non_contrast and one.sources}
     if usable:
         return {name: partial(_of_patient, one) for name, one in usable.items()}, sorted(set(patients) - set(usable))
     try:
@@ -119,19 +112,8 @@ def _of_patient(patient: Patient) -> Iterator[Inside]:
     image = read_image(patient.non_contrast)
     _check_ct(image, patient.name, patient.non_contrast)
     voxel_cc = image.geometry.voxel_volume_cc
-    masks = MasksOnDisk(patient.best_masks, image)
-    for name, mask in masks.items():
+    for name, mask in MasksOnDisk(patient.sources, image).items():
         yield Inside(name, image.array[mask], voxel_cc)
-    for path, ids in ((patient.subclasses, _ORGAN_IDS), (patient.targets, _TARGET_IDS)):
-        without_mask = [name for name in ids if name not in masks]
-        if path and without_mask:
-            highest = max(max(numbers) for numbers in ids.values())
-            volume = read_on_grid(path, image)
-            labels = label_array(volume, f"{path.parent.name}/{path.name}", highest, f"the ids of {', '.join(ids)}")
-            contoured = labels > 0
-            labels, hu = labels[contoured], image.array[contoured]
-            for name in without_mask:
-                yield Inside(name, hu[np.isin(labels, ids[name])], voxel_cc)
 
 
 def _of_case(case: Case, scan: Path) -> Iterator[Inside]:

@@ -37,7 +37,7 @@ Kind = Literal["segmentation", "stack", "labels", "masks", "RTSTRUCT", "DICOM SE
 
 _LABEL_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 _MASK_ENDINGS = (".nii.gz", ".nii")
-TARGET_IDS = {1: "GTVp", 2: "GTVnd"}
+_TARGET_IDS = {1: "GTVp", 2: "GTVnd"}
 """The challenge's volumes for its second task hold these ids and no others."""
 # Where nnU-Net keeps what a model predicted of its own training patients; the model's folder lies above.
 _OF_FOLDS = re.compile(r"(fold|crossval_results_folds)_(\d|all)")
@@ -262,15 +262,15 @@ def _read_labels(path: Path) -> Contours:
             f"{path.name} lies in {folders[fold].name}, where nnU-Net keeps predictions in the labels of a model, and "
             f"no dataset.json says what these are. Copy the model's dataset.json (and segrap.json) into {path.parent}."
         )
-    labels = label_array(
+    labels = _label_array(
         image,
         path.name,
         max(anatomy.SUBCLASSES),
         "the ids of SegRap's sub-classes, or 1 for GTVp and 2 for GTVnd; or, where nnU-Net's dataset.json lies beside "
         "it, that one's",
     )
-    if labels.max() <= max(TARGET_IDS):
-        meaning: dict[str, tuple[int, ...]] = {name: (number,) for number, name in TARGET_IDS.items()}
+    if labels.max() <= max(_TARGET_IDS):
+        meaning: dict[str, tuple[int, ...]] = {name: (number,) for number, name in _TARGET_IDS.items()}
         remark = "Read as the challenge's targets: 1 for GTVp, 2 for GTVnd."
     else:
         with_targets = any(number in labels for target in anatomy.TARGETS for number in target.subclasses)
@@ -290,7 +290,7 @@ def _nearest(name: str, folders: Iterable[Path]) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def label_array(image: Image, name: str, highest: int, meaning: str) -> np.ndarray:
+def _label_array(image: Image, name: str, highest: int, meaning: str) -> np.ndarray:
     """The labels (z, y, x) uint8 of a volume that holds whole numbers from 0 to `highest` and nothing else.
 
     Raises InputError, with the name of the file and what its numbers should mean, for any other volume.
@@ -314,7 +314,7 @@ def _described_labels(image: Image, name: str, description: Path, facts: Path | 
         plan = read_labels(content, explained).output_plan()
     except (OSError, ValueError, ModelError) as fault:
         raise InputError(f"What the labels of {name} are cannot be read from {description}: {fault}") from fault
-    layers = plan.table[:, label_array(image, name, plan.table.shape[1] - 1, f"those of {description}")]
+    layers = plan.table[:, _label_array(image, name, plan.table.shape[1] - 1, f"those of {description}")]
     order = AxisOrder.towards_lps(image.geometry)
     split_sides(order.apply(layers), plan.placement, plan.pairs, order.turn(image).geometry.spacing_mm[::-1])
     remark = f"Read as the labels of {description.name}."
