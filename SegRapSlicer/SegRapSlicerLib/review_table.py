@@ -293,12 +293,15 @@ def _reasons() -> dict[Kind, str]:
     return {
         "empty": _("not found"),
         "side": _("wrong side"),
+        "order": _("wrong height"),
         "overlap": _("overlaps"),
         "containment": _("sticks out"),
         "air": _("in air"),
+        "hounsfield": _("Hounsfield units"),
         "gap": _("empty slices"),
         "pieces": _("in pieces"),
         "edge": _("cut by the scan"),
+        "slices": _("thick slices"),
         "volume": _("volume"),
         "confidence": _("low confidence"),
     }
