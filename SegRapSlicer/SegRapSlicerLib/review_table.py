@@ -14,8 +14,9 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from segrap.errors import Cancelled, SegRapError
+from segrap.findings import Kind, words_for_cc
 from segrap.progress import Progress, ProgressCallback
-from segrap.quality import Kind, check, words_for_cc
+from segrap.quality import check
 from segrap.scene.review import (
     DONE,
     FLAGGED,
@@ -293,12 +294,14 @@ def _reasons() -> dict[Kind, str]:
     return {
         "empty": _("not found"),
         "side": _("wrong side"),
+        "order": _("wrong height"),
         "overlap": _("overlaps"),
         "containment": _("sticks out"),
         "air": _("in air"),
         "gap": _("empty slices"),
         "pieces": _("in pieces"),
         "edge": _("cut by the scan"),
+        "slices": _("thick slices"),
         "volume": _("volume"),
         "density": _("density"),
         "confidence": _("low confidence"),

@@ -82,8 +82,8 @@ def contour(
         networks=networks,
     )
     layers = segmentation.layers
-    split_sides(layers, plan.placement, plan.pairs, spacing_zyx)
-    remarks = list(segmentation.remarks)
+    hu = order.apply(pair.non_contrast.array)
+    remarks = [*segmentation.remarks, *split_sides(layers, plan.placement, plan.pairs, spacing_zyx, hu)]
     if model.one_piece and (removed := remove_stray_pieces(layers, plan.placement, spacing_zyx)):
         amounts = ", ".join(f"{name} {volume:.2g} cc" for name, volume in removed.items())
         remarks.append(f"Small pieces apart from the structure were removed, as the model asks: {amounts}.")
@@ -115,7 +115,7 @@ def refuse_demo_on_patients(pair: CTPair, model: Model, allowed: bool) -> None:
 def provenance(pair: CTPair, model: Model) -> Provenance:
     """Where contours of this pair by this model come from, as it is written into every file made of them."""
     split = [
-        f"{left} and {right} are one to {model.name}, split at their middle plane."
+        f"{left} and {right} are one to {model.name}, parted into left and right afterwards."
         for left, right in model.labels.pairs
     ]
     series = (pair.non_contrast_series, pair.contrast_series if "contrast" in model.channels else None)

@@ -2,33 +2,29 @@
 
 Every finding is a sentence for the radiation oncologist who reviews the contours: a prompt to look, never a verdict,
 and no findings never mean that contours are right. The rules follow the definitions of the structures (overlaps,
-containments, sides, connected shape) and the published volumes of the 120 SegRap2023 training patients. Checks of the
-input scans are the business of `segrap.ct.pair`, of RTSTRUCT files that of `segrap.rtstruct.lint`.
+containments, sides, connected shape), the published volumes of the 120 SegRap2023 training patients, and what all
+patients share (`segrap.anatomy_checks`). Checks of the input scans are the business of `segrap.ct.pair`, of RTSTRUCT
+files that of `segrap.rtstruct.lint`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from segrap import anatomy
+from segrap.anatomy_checks import check_anatomy
 from segrap.contours import Contours, StructureFacts
 from segrap.errors import InputError
+from segrap.findings import Finding, Kind, Place, Severity, middle_voxel, only_plane, words_for_cc
 from segrap.geometry import same_grid
 from segrap.image import AxisOrder, Image
 from segrap.label_layers import Box
 from segrap.pieces import MANY_PIECES_EXPECTED
 from segrap.progress import Progress, ProgressCallback
-
-Severity = Literal["fault", "unusual", "note"]
-Kind = Literal[
-    "empty", "side", "overlap", "containment", "air", "gap", "pieces", "edge", "volume", "density", "confidence"
-]
-Place = tuple[int, int, int]
 
 SCAN_LENGTH_DEPENDENT = frozenset({"SpinalCord", "Esophagus", "Trachea"})
 """They go on below every head-and-neck scan: cut by its lower end, and as long as the scan allows."""
@@ -61,24 +57,6 @@ _BORDERS = {
     "front": "the front border of the field of view",
     "back": "the back border of the field of view",
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to look at.
-
-    severity: 'fault' contradicts the definition of the structure; 'unusual' may be right but deserves a look; 'note'
-    is expected and only worth knowing. message: whole sentences that do not repeat the structure's name. where:
-    (z, y, x) index on the grid of the contours of the worst place, or None when there is no such place. other: the
-    second structure concerned, when two are.
-    """
-
-    structure: str
-    kind: Kind
-    severity: Severity
-    message: str
-    where: Place | None = None
-    other: str | None = None
 
 
 class Expected(NamedTuple):
@@ -124,6 +102,7 @@ def check(
         if image is not None and of_site and of_site.median_hu:
             findings += _density(contours, name, image, of_site.median_hu)
     findings += _sides(contours)
+    findings += check_anatomy(contours, image)
     findings += _overlaps_and_containments(contours, slice_axis)
     severities, kinds = get_args(Severity), get_args(Kind)
     return tuple(
@@ -132,11 +111,6 @@ def check(
             key=lambda f: (severities.index(f.severity), kinds.index(f.kind), anatomy.NAMES.index(f.structure)),
         )
     )
-
-
-def words_for_cc(volume_cc: float) -> str:
-    """A volume with as many digits as it deserves: 1371, 29.1, 0.17."""
-    return f"{volume_cc:.{2 if volume_cc < 10 else 1 if volume_cc < 100 else 0}f}"
 
 
 def _empty(name: str) -> Finding:
@@ -202,9 +176,9 @@ def _edge(contours: Contours, name: str, facts: StructureFacts) -> list[Finding]
     faces = []
     for axis, extent in enumerate(contours.shape):
         last = mask.shape[axis] - 1
-        faces += [_only_plane(mask, axis, 0)] * (box[axis].start == 0)
-        faces += [_only_plane(mask, axis, last)] * (box[axis].stop == extent)
-    where = _middle(max(faces, key=np.count_nonzero), box)
+        faces += [only_plane(mask, axis, 0)] * (box[axis].start == 0)
+        faces += [only_plane(mask, axis, last)] * (box[axis].stop == extent)
+    where = middle_voxel(max(faces, key=np.count_nonzero), box)
     if name in SCAN_LENGTH_DEPENDENT and facts.cut_at == ("feet",):
         message = "Goes on below the lowest slice of the scan, as expected; its volume is that of the scanned part."
         return [Finding(name, "edge", "note", message, where)]
@@ -242,7 +216,7 @@ def _pieces_and_gaps(contours: Contours, name: str, slice_axis: int) -> list[Fin
                 "unusual",
                 f"{n_slices} empty {slices} ({thickness_mm:.1f} mm) between its upper and its lower part. "
                 "Fill the gap, unless the structure really ends and begins again there.",
-                _middle(_only_plane(mask, slice_axis, widest.start - 1), box),
+                middle_voxel(only_plane(mask, slice_axis, widest.start - 1), box),
             )
         )
     if count > len(inside) + 1 and name not in MANY_PIECES_EXPECTED:
@@ -256,7 +230,7 @@ def _pieces_and_gaps(contours: Contours, name: str, slice_axis: int) -> list[Fin
                 "note" if is_speck else "unusual",
                 f"In {count} pieces where one is expected; the largest stray piece measures "
                 f"{words_for_cc(stray_cc)} cc ({sizes[stray]} voxels). Delete it, or join it to the rest.",
-                _middle(pieces == stray, box),
+                middle_voxel(pieces == stray, box),
             )
         )
     return findings
@@ -272,7 +246,7 @@ def _specks(name: str, pieces: np.ndarray, sizes: np.ndarray, voxel_cc: float, b
         f"{len(specks)} of its {len(sizes) - 1} pieces {are} smaller than {SPECK_CC} cc. "
         "Look whether a node lies there, and delete what is none."
     )
-    return [Finding(name, "pieces", "unusual", message, _middle(pieces == one, box))]
+    return [Finding(name, "pieces", "unusual", message, middle_voxel(pieces == one, box))]
 
 
 def _air(contours: Contours, name: str, image: Image) -> list[Finding]:
@@ -285,7 +259,7 @@ def _air(contours: Contours, name: str, image: Image) -> list[Finding]:
         f"{100 * share:.0f} % of it lies in air (below {AIR_HU} HU). It may lie outside the patient, "
         "or the contours may belong to another scan."
     )
-    return [Finding(name, "air", "fault", message, _middle(in_air, box))]
+    return [Finding(name, "air", "fault", message, middle_voxel(in_air, box))]
 
 
 def _sides(contours: Contours) -> list[Finding]:
@@ -304,7 +278,7 @@ def _sides(contours: Contours) -> list[Finding]:
             f"Lies {centre_right[0] - centre_left[0]:.0f} mm to the patient's right of {right}: "
             "left and right are exchanged, or the scan is mirrored. Do not use either before this is settled."
         )
-        findings.append(Finding(left, "side", "fault", message, _middle(mask, box), right))
+        findings.append(Finding(left, "side", "fault", message, middle_voxel(mask, box), right))
     return findings
 
 
@@ -381,19 +355,4 @@ def _worst_shared_place(contours: Contours, a: str, b: str, inside_b: bool, slic
     fault = mask & ((contours.layers[facts.layer][box] == facts.value) == inside_b)
     others = tuple(axis for axis in range(3) if axis != slice_axis)
     worst = int(np.count_nonzero(fault, axis=others).argmax())
-    return _middle(_only_plane(fault, slice_axis, worst), box)
-
-
-def _only_plane(mask: np.ndarray, axis: int, index: int) -> np.ndarray:
-    kept = np.zeros_like(mask)
-    at = tuple(index if axis == other else slice(None) for other in range(3))
-    kept[at] = mask[at]
-    return kept
-
-
-def _middle(mask: np.ndarray, box: Box) -> Place:
-    """The voxel of `mask`, cut out of the volume at `box`, that lies nearest to the mean of them all."""
-    voxels = np.argwhere(mask)
-    nearest = voxels[int(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1).argmin())]
-    z, y, x = (int(index) + axis.start for index, axis in zip(nearest, box, strict=True))
-    return z, y, x
+    return middle_voxel(only_plane(fault, slice_axis, worst), box)

@@ -316,9 +316,9 @@ def _described_labels(image: Image, name: str, description: Path, facts: Path | 
         raise InputError(f"What the labels of {name} are cannot be read from {description}: {fault}") from fault
     layers = plan.table[:, _label_array(image, name, plan.table.shape[1] - 1, f"those of {description}")]
     order = AxisOrder.towards_lps(image.geometry)
-    split_sides(order.apply(layers), plan.placement, plan.pairs, order.turn(image).geometry.spacing_mm[::-1])
-    remark = f"Read as the labels of {description.name}."
-    provenance = Provenance(remarks=(remark,))
+    spacing = order.turn(image).geometry.spacing_mm[::-1]
+    remarks = split_sides(order.apply(layers), plan.placement, plan.pairs, spacing)
+    provenance = Provenance(remarks=(f"Read as the labels of {description.name}.", *remarks))
     return Contours.from_layers(layers, image.geometry, plan.placement, provenance, origin="imported")
 
 

@@ -1,7 +1,7 @@
 """An nnU-Net v2 raw dataset whose left and right labels have become one, so that training may mirror every axis.
 
 The new dataset's `segrap.json` says, beside what the old one says, which structures each label is and that they are to
-be split at their middle plane: a model trained on it gives left and right structures again. Images are linked, not
+be parted into left and right: a model trained on it gives left and right structures again. Images are linked, not
 copied.
 """
 
