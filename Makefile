@@ -12,7 +12,7 @@ BIN := .venv/bin
 .PHONY: demo test check bench train-demo-model train-openkbp-model train-segrap clean
 
 demo: .venv/installed
-	$(BIN)/segrap demo --output demo
+	$(BIN)/segrap demo --output demo --overwrite
 
 test: .venv/installed-test .venv-peers/installed-peers.txt
 	@sh Testing/install_judges.sh
