@@ -34,7 +34,7 @@ def check_place(output: Path, overwrite: bool, also: Sequence[str] = ()) -> None
     """
     taken = [name for name in (*also, *RESULTS) if os.path.lexists(output / name)]
     if taken and not overwrite:
-        more = f" and {len(taken) - 3} more files" if len(taken) > 3 else ""
+        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
         raise UsageError(
             f"{output} already holds {', '.join(taken[:3])}{more}. Choose another folder, or replace the results in "
             "it with --overwrite."
