@@ -44,7 +44,9 @@ def remember(parameters: Any) -> None:
         "model": parameters.model,
         "skippedStructures": list(parameters.skippedStructures),
     }
-    slicer.app.userSettings().setValue(KEY, json.dumps(request))
+    settings = slicer.app.userSettings()
+    settings.setValue(KEY, json.dumps(request))
+    settings.sync()  # the new Slicer may read them before this one has ended
 
 
 def when_started() -> None:

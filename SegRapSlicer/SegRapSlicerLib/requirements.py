@@ -144,7 +144,13 @@ def _try_out(installed: list[Requirement]) -> None:
     )
     try:
         done = subprocess.run(
-            [python, "-c", imports], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, **window
+            [python, "-c", imports],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE_SECONDS,
+            check=False,
+            **window,
         )
         reason = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
     except (OSError, subprocess.TimeoutExpired) as error:

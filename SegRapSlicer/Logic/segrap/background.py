@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from segrap.ct.hounsfield import hounsfield_array
 from segrap.errors import Cancelled, OutputError, ResourceError, SegRapError, UsageError
 from segrap.findings import Finding
 from segrap.image import Image
+from segrap.job_folders import new_job_folder, remove_job_folder
 from segrap.progress import Progress
 from segrap.worker import facts_from_json
 
@@ -115,7 +115,7 @@ class BackgroundContouring:
         self._cancel_by = None
         self._scans = (non_contrast,) if contrast is None else (non_contrast, contrast)
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="segrap-job-"))
+            self._folder = new_job_folder()
         except OSError as error:
             raise OutputError(_no_room(Path(tempfile.gettempdir()), error)) from error
         request = {
@@ -172,7 +172,7 @@ class BackgroundContouring:
     def _end_job(self) -> None:
         if self._folder is not None:
             # Deleting a gigabyte takes a while; no daemon, so that it is done even when the program ends now.
-            threading.Thread(target=shutil.rmtree, args=(self._folder,), kwargs={"ignore_errors": True}).start()
+            threading.Thread(target=remove_job_folder, args=(self._folder,)).start()
         self._folder = None
         self._scans = ()
 
