@@ -47,6 +47,18 @@ def test_results_of_another_run_are_replaced_only_when_asked_and_then_all_of_the
     assert len(read_seg_nrrd(out / "contours.seg.nrrd").names) == 2
 
 
+@pytest.mark.parametrize("name", ["RTSTRUCT.dcm", "nifti/BrainStem.nii.gz"])
+def test_a_clinics_own_contours_are_not_replaced_whatever_is_asked(
+    coarse_patient: Path, small_model: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"of the clinic")
+    done = contour(coarse_patient, tmp_path, "--model", small_model, "--overwrite")
+    assert refused(done, 2, "not of an earlier run")
+    assert (tmp_path / name).read_bytes() == b"of the clinic"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+
+
 def test_a_ct_among_masks_is_not_lost(coarse_patient: Path, small_model: Path, tmp_path: Path) -> None:
     """Input and output in one folder, which a format calls its own too."""
     place = tmp_path / "P01" / "nifti"

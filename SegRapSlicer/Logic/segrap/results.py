@@ -14,9 +14,9 @@ from segrap.errors import InputError, UsageError
 from segrap.quality import Expected, check
 from segrap.writing import check_writable, replacing_folder
 
+ALWAYS = ("structures.csv", "report.html")
 RESULTS = (
-    "structures.csv",
-    "report.html",
+    *ALWAYS,
     "contours.seg.nrrd",
     "RTSTRUCT.dcm",
     "SEG.dcm",
@@ -29,10 +29,17 @@ RESULTS = (
 def check_place(output: Path, overwrite: bool, also: Sequence[str] = ()) -> None:
     """Refuse, before a run, a folder that could not take its results.
 
-    overwrite: results that are in it may go. also: names of other files and folders that are to be written there.
-    Raises UsageError when there are results in it that may not go, OutputError when it cannot be written.
+    overwrite: results of an earlier run that are in it may go. also: names of other files and folders that are to be
+    written there. Raises UsageError when there is something in it that may not go, OutputError when it cannot be
+    written.
     """
     taken = [name for name in (*also, *RESULTS) if os.path.lexists(output / name)]
+    foreign = [name for name in taken if name in RESULTS]
+    if foreign and not all(name in taken for name in ALWAYS):
+        raise UsageError(
+            f"{output} holds {foreign[0]}, which is not of an earlier run: {' and '.join(ALWAYS)} would lie beside it. "
+            "Choose another folder."
+        )
     if taken and not overwrite:
         more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
         raise UsageError(
