@@ -10,12 +10,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from segrap import anatomy
-from segrap.anatomy_checks import check_anatomy
 from segrap.contours import Contours, Provenance
-from segrap.findings import Finding
 from segrap.geometry import Geometry
 from segrap.image import Image, read_image
 from segrap.quality import check
+from segrap.quality.anatomy_checks import check_anatomy
+from segrap.quality.findings import Finding
 from segrap.training.openkbp import OPENKBP_LABELS, split_mandible
 from segrap.training.phantom import Phantom, PhantomCase
 

@@ -8,10 +8,10 @@ import pytest
 from segrap import anatomy
 from segrap.contours import Contours, Provenance
 from segrap.errors import InputError
-from segrap.findings import Finding, Kind
 from segrap.geometry import Geometry
 from segrap.image import Image
 from segrap.quality import SCAN_LENGTH_DEPENDENT, Expected, check
+from segrap.quality.findings import Finding, Kind
 from segrap.training.phantom import Phantom, PhantomCase
 
 SHAPE = (40, 60, 60)

@@ -16,10 +16,10 @@ from segrap.contours import Contours, IntendedUse, Provenance
 from segrap.ct.pair import CTPair
 from segrap.errors import InputError, OutputError
 from segrap.evaluation.report import overview_picture, write_report
-from segrap.findings import Finding
 from segrap.geometry import Geometry
 from segrap.image import Image
 from segrap.quality import check
+from segrap.quality.findings import Finding
 
 SHAPE = (30, 48, 48)
 GEOMETRY = Geometry((4.0, 4.0, 6.0), (-96.0, -96.0, 0.0))

@@ -14,8 +14,8 @@ from PySide6 import QtCore
 from reviewing import Review
 
 from segrap.contour_files.seg_nrrd import read_seg_nrrd
-from segrap.findings import Kind
 from segrap.quality import check
+from segrap.quality.findings import Kind
 from segrap.scene.review import review_rows
 from segrap.scene.segmentation import fill_segmentation, made_on
 from segrap.scene.volumes import add_volume, volumes_of

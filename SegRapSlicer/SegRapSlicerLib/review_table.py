@@ -14,9 +14,9 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from segrap.errors import Cancelled, SegRapError
-from segrap.findings import Kind, words_for_cc
 from segrap.progress import Progress, ProgressCallback
 from segrap.quality import check
+from segrap.quality.findings import Kind, words_for_cc
 from segrap.scene.review import (
     DONE,
     FLAGGED,

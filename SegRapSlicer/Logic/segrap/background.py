@@ -27,10 +27,10 @@ from segrap import errors
 from segrap.contours import Contours, Provenance
 from segrap.ct.hounsfield import hounsfield_array
 from segrap.errors import Cancelled, OutputError, ResourceError, SegRapError, UsageError
-from segrap.findings import Finding
 from segrap.image import Image
 from segrap.job_folders import new_job_folder, remove_job_folder
 from segrap.progress import Progress
+from segrap.quality.findings import Finding
 from segrap.worker import facts_from_json
 
 # A network's layer takes up to half a second on a slow computer, but what comes before has no layers to stop at:

@@ -19,9 +19,9 @@ from segrap.contours import Contours, StructureFacts
 from segrap.errors import InputError
 from segrap.evaluation.cuts import LOWER, MIDLINE, UPPER, cut_through
 from segrap.evaluation.views import AXIAL, CORONAL, PLANES, SAGITTAL, Views, window_for
-from segrap.findings import Finding, words_for_cc
 from segrap.image import Image
 from segrap.quality import SCAN_LENGTH_DEPENDENT
+from segrap.quality.findings import Finding, words_for_cc
 from segrap.writing import replacing
 
 if TYPE_CHECKING:

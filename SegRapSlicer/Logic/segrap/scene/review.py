@@ -15,8 +15,8 @@ import numpy as np
 
 from segrap import anatomy
 from segrap.contours import Contours
-from segrap.findings import Finding, Kind, Place
 from segrap.geometry import Geometry
+from segrap.quality.findings import Finding, Kind, Place
 
 NOT_STARTED, IN_PROGRESS, DONE, FLAGGED = range(4)
 """The values of vtkSlicerSegmentationsModuleLogic's SegmentStatus."""

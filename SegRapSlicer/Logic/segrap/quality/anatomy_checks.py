@@ -14,9 +14,9 @@ import numpy as np
 
 from segrap import anatomy
 from segrap.contours import Contours
-from segrap.findings import Finding, middle_voxel, only_plane, words_for_cc
 from segrap.image import AxisOrder, Image
 from segrap.midline import Landmark, bone_middles, landmarks, middle_plane, stem_of
+from segrap.quality.findings import Finding, middle_voxel, only_plane, words_for_cc
 
 # A side's centre this far beyond the middle plane is on the wrong one: the most medial (optic nerve) lies 18 mm off it.
 WRONG_SIDE_MM = 10.0

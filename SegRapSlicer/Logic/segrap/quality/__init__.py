@@ -3,8 +3,8 @@
 Every finding is a sentence for the radiation oncologist who reviews the contours: a prompt to look, never a verdict,
 and no findings never mean that contours are right. The rules follow the definitions of the structures (overlaps,
 containments, sides, connected shape), the published volumes of the 120 SegRap2023 training patients, and what all
-patients share (`segrap.anatomy_checks`). Checks of the input scans are the business of `segrap.ct.pair`, of RTSTRUCT
-files that of `segrap.rtstruct.lint`.
+patients share (`anatomy_checks`). Checks of the input scans are the business of `segrap.ct.pair`, of RTSTRUCT files
+that of `segrap.rtstruct.lint`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from segrap import anatomy
-from segrap.anatomy_checks import check_anatomy
 from segrap.contours import Contours, StructureFacts
 from segrap.errors import InputError
-from segrap.findings import Finding, Kind, Place, Severity, middle_voxel, only_plane, words_for_cc
 from segrap.geometry import same_grid
 from segrap.image import AxisOrder, Image
 from segrap.label_layers import Box
 from segrap.pieces import MANY_PIECES_EXPECTED
 from segrap.progress import Progress, ProgressCallback
+from segrap.quality.anatomy_checks import check_anatomy
+from segrap.quality.findings import Finding, Kind, Place, Severity, middle_voxel, only_plane, words_for_cc
 
 SCAN_LENGTH_DEPENDENT = frozenset({"SpinalCord", "Esophagus", "Trachea"})
 """They go on below every head-and-neck scan: cut by its lower end, and as long as the scan allows."""
