@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -291,6 +292,35 @@ while True:
     caller.wait()
     worker.wait(timeout=5)
     assert not list(tmp_path.glob("segrap-job-*"))
+
+
+def test_voxels_go_when_the_worker_finds_nobody_to_tell_how_far_it_is(
+    pair: CTPair, slow_model: Path, tmp_path: Path
+) -> None:
+    """A killed caller may be noticed by what is said to it before what it says ends."""
+    job = tmp_path / "segrap-job-of-the-caller"
+    job.mkdir()
+    request: dict[str, Any] = {"request": "contour", "job": 1, "folder": str(job), "models": [str(slow_model)]}
+    request |= {"structures": None, "device": "cpu", "allow_demo_model": False, "quick": False}
+    for role, scan in (("non_contrast", pair.non_contrast), ("contrast", pair.contrast)):
+        assert scan
+        np.save(job / f"{role}.npy", scan.array)
+        place = {"spacing_mm": scan.geometry.spacing_mm, "origin_mm": scan.geometry.origin_mm}
+        direction = scan.geometry.direction.tolist()
+        request[role] = {"name": role, "file": f"{role}.npy", **place, "direction": direction}
+    command = [sys.executable, "-m", "segrap.worker"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as worker:
+        assert worker.stdin and worker.stdout and worker.stderr
+        worker.stdin.write(json.dumps(request) + "\n")
+        worker.stdin.flush()
+        while '"Contouring"' not in worker.stdout.readline():
+            assert worker.poll() is None
+        worker.stdout.close()
+        worker.stderr.close()  # and stdin stays open
+        worker.wait(timeout=30)
+    assert not job.exists()
 
 
 def test_job_leaves_no_voxels_behind(

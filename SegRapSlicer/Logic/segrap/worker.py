@@ -35,7 +35,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shutil
 import sys
 import threading
 import traceback
@@ -49,6 +48,7 @@ from segrap.contours import Contours, StructureFacts
 from segrap.errors import Cancelled, ResourceError, SegRapError
 from segrap.geometry import Geometry
 from segrap.image import Image
+from segrap.job_folders import remove_job_folder
 from segrap.progress import Progress
 
 if TYPE_CHECKING:
@@ -74,9 +74,13 @@ class Worker:
         self._reply("ready")
         threading.Thread(target=self._listen, daemon=True).start()
         while (request := self._jobs.get()) is not None:
-            answer = self._answer(request)
-            self._running = None  # before the answer is out: the caller may send the next job at once
-            self._reply(job=request["job"], **answer)
+            try:
+                answer = self._answer(request)
+                self._running = None  # before the answer is out: the caller may send the next job at once
+                self._reply(job=request["job"], **answer)
+            except OSError:  # nobody takes answer or log: the caller is gone, and may not have been missed yet
+                remove_job_folder(Path(request["folder"]))
+                return
             if self._networks is not None:
                 self._networks.give_back_gpu_memory()  # Slicer's views need it while this process waits
 
@@ -96,7 +100,7 @@ class Worker:
                 self._jobs.put(request)
         running = self._running
         if running is not None:
-            shutil.rmtree(running["folder"], ignore_errors=True)
+            remove_job_folder(Path(running["folder"]))
             os._exit(Cancelled.exit_status)  # a network in the middle of a layer would not end otherwise
         self._jobs.put(None)
 
