@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from desktop import Desktop
     from panel import Panel
+    from pydicom import Dataset
     from reviewing import Review
 
     from segrap.contours import Contours
@@ -38,6 +39,43 @@ def shared_data() -> Path:
 def library_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests neither see nor change what the person who runs them has installed and converted."""
     os.environ["SEGRAP_MODELS"] = str(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture
+def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A library of models for one test alone."""
+    monkeypatch.setenv("SEGRAP_MODELS", str(tmp_path / "library"))
+    return tmp_path / "library"
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> CTSeries:
+    """The CT of `rtstruct_cases`, as files."""
+    from rtstruct_cases import small_series
+
+    return small_series(tmp_path_factory.mktemp("ct"))
+
+
+@pytest.fixture(scope="module")
+def contours(series: CTSeries) -> Contours:
+    """The difficult shapes of `rtstruct_cases`, and two structures without a voxel."""
+    import numpy as np
+    from rtstruct_cases import SHAPE, contours_of, difficult_masks
+
+    empty = {"Eye_L": np.zeros(SHAPE, dtype=bool), "Eye_R": np.zeros(SHAPE, dtype=bool)}
+    return contours_of(difficult_masks() | empty, series)
+
+
+@pytest.fixture(scope="module")
+def written(series: CTSeries, contours: Contours, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The RTSTRUCT of those contours, as read from its file."""
+    import pydicom
+
+    from segrap.rtstruct.write import write_rtstruct
+
+    path = tmp_path_factory.mktemp("rtstruct") / "RTSTRUCT.dcm"
+    write_rtstruct(contours, series, path)
+    return pydicom.dcmread(path)
 
 
 def run_segrap(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:

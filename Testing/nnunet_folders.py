@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from segrap.models.library import user_folder
 from segrap.models.network import UNet, build_network, initialise
 
 TWO_LABELS = {"background": 0, "BrainStem": 1, "SpinalCord": 2}
@@ -163,3 +164,8 @@ def zipped(folder: Path, to: Path, inside: str = "Neck2") -> Path:
         for path in sorted(folder.rglob("*")):
             archive.write(path, Path(inside) / path.relative_to(folder))
     return to
+
+
+def installed() -> list[str]:
+    """What lies in the user's library, hidden leftovers included."""
+    return sorted(path.name for path in user_folder().iterdir()) if user_folder().exists() else []

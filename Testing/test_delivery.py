@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rtstruct_cases import SHAPE, contours_of, difficult_masks, small_series
+from rtstruct_cases import SHAPE, contours_of, difficult_masks
 from small_disk import full_disk
 
 from segrap.contour_files.formats import read_challenge_mha
@@ -18,11 +18,6 @@ from segrap.errors import Cancelled, InputError, OutputError, UsageError
 from segrap.progress import Progress
 
 KINDS: tuple[Kind, ...] = ("rtstruct", "dicom-seg", "seg.nrrd", "challenge")
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CTSeries:
-    return small_series(tmp_path_factory.mktemp("ct"))
 
 
 @pytest.fixture(scope="module")

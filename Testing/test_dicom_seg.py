@@ -28,11 +28,6 @@ from segrap.training.phantom.files import truth, write_dicom_pair
 
 
 @pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CTSeries:
-    return small_series(tmp_path_factory.mktemp("ct"))
-
-
-@pytest.fixture(scope="module")
 def contours(series: CTSeries) -> Contours:
     return contours_of(difficult_masks() | {"Eye_L": np.zeros(SHAPE, dtype=bool)}, series)
 

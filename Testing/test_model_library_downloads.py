@@ -18,29 +18,20 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from conftest import run_segrap
-from nnunet_folders import write_model_folder, zipped
+from nnunet_folders import installed, write_model_folder, zipped
 
 from segrap.errors import Cancelled, ModelError, OutputError
 from segrap.models.download import ask
-from segrap.models.library import install, list_models, user_folder
+from segrap.models.library import install, list_models
 from segrap.progress import Progress
 
-
-@pytest.fixture(autouse=True)
-def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SEGRAP_MODELS", str(tmp_path / "library"))
-    return tmp_path / "library"
+pytestmark = pytest.mark.usefixtures("own_library")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     facts = {"name": "Neck 2", "version": "2.0", "licence": "CC0-1.0", "intended_use": "research", "description": "d"}
     return write_model_folder(tmp_path / "trained", facts=facts)
-
-
-def installed() -> list[str]:
-    """What lies in the user's library, hidden leftovers included."""
-    return sorted(path.name for path in user_folder().iterdir()) if user_folder().exists() else []
 
 
 @pytest.fixture

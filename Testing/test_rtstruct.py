@@ -12,30 +12,11 @@ from synthetic_ct import write_ct_series
 
 from segrap import anatomy
 from segrap.contours import Contours, Provenance
-from segrap.ct.dicom_series import CTSeries, read_series_folder
+from segrap.ct.dicom_series import read_series_folder
 from segrap.errors import InputError, OutputError, UsageError
 from segrap.geometry import Geometry
 from segrap.rtstruct.read import read_rtstruct
 from segrap.rtstruct.write import write_rtstruct
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CTSeries:
-    return small_series(tmp_path_factory.mktemp("ct"))
-
-
-@pytest.fixture(scope="module")
-def contours(series: CTSeries) -> Contours:
-    empty = {"Eye_L": np.zeros(SHAPE, dtype=bool), "Eye_R": np.zeros(SHAPE, dtype=bool)}
-    return contours_of(difficult_masks() | empty, series)
-
-
-@pytest.fixture(scope="module")
-def written(series: CTSeries, contours: Contours, tmp_path_factory: pytest.TempPathFactory) -> pydicom.Dataset:
-    path = tmp_path_factory.mktemp("rtstruct") / "RTSTRUCT.dcm"
-    write_rtstruct(contours, series, path)
-    return pydicom.dcmread(path)
-
 
 # What goes in comes out
 

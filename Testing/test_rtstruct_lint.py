@@ -12,7 +12,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-from rtstruct_cases import SHAPE, contours_of, difficult_masks, small_series
+from rtstruct_cases import SHAPE, contours_of, difficult_masks
 
 from segrap.ct.dicom_series import CTSeries
 from segrap.errors import InputError
@@ -20,11 +20,6 @@ from segrap.rtstruct.lint import Finding, lint
 from segrap.rtstruct.write import write_rtstruct
 
 CONTOUR_DATA = Tag("ContourData")
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CTSeries:
-    return small_series(tmp_path_factory.mktemp("ct"))
 
 
 @pytest.fixture(scope="module")

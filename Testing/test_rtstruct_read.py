@@ -9,33 +9,13 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import run_segrap
-from rtstruct_cases import SHAPE, contours_of, difficult_masks, small_series
+from rtstruct_cases import small_series
 
 from segrap.contour_files.seg_nrrd import read_seg_nrrd, write_seg_nrrd
-from segrap.contours import Contours
-from segrap.ct.dicom_series import CTSeries
 from segrap.errors import InputError
 from segrap.naming import read_names
 from segrap.rtstruct.read import drawn_on, read_rtstruct
 from segrap.rtstruct.write import write_rtstruct
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> CTSeries:
-    return small_series(tmp_path_factory.mktemp("ct"))
-
-
-@pytest.fixture(scope="module")
-def contours(series: CTSeries) -> Contours:
-    empty = {"Eye_L": np.zeros(SHAPE, dtype=bool), "Eye_R": np.zeros(SHAPE, dtype=bool)}
-    return contours_of(difficult_masks() | empty, series)
-
-
-@pytest.fixture(scope="module")
-def written(series: CTSeries, contours: Contours, tmp_path_factory: pytest.TempPathFactory) -> pydicom.Dataset:
-    path = tmp_path_factory.mktemp("rtstruct") / "RTSTRUCT.dcm"
-    write_rtstruct(contours, series, path)
-    return pydicom.dcmread(path)
 
 
 def rewritten(written: pydicom.Dataset, path: Path, **roi_names: str) -> pydicom.Dataset:

@@ -36,11 +36,7 @@ from segrap.models.totalsegmentator import Weights, known_weights
 
 WEIGHTS = {weights.task: weights for weights in known_weights()}
 
-
-@pytest.fixture(autouse=True)
-def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SEGRAP_MODELS", str(tmp_path / "library"))
-    return tmp_path / "library"
+pytestmark = pytest.mark.usefixtures("own_library")
 
 
 def published(weights: Weights, to: Path, labels: dict[str, int] | None = None, plans: str = "nnUNetPlans") -> Path:
