@@ -101,7 +101,6 @@ def check(
             findings += _air(contours, name, image)
         if image is not None and of_site and of_site.median_hu:
             findings += _density(contours, name, image, of_site.median_hu)
-    findings += _sides(contours)
     findings += check_anatomy(contours, image)
     findings += _overlaps_and_containments(contours, slice_axis)
     severities, kinds = get_args(Severity), get_args(Kind)
@@ -260,32 +259,6 @@ def _air(contours: Contours, name: str, image: Image) -> list[Finding]:
         "or the contours may belong to another scan."
     )
     return [Finding(name, "air", "fault", message, middle_voxel(in_air, box))]
-
-
-def _sides(contours: Contours) -> list[Finding]:
-    findings = []
-    for left in contours.structures:
-        right = left.removesuffix("_L") + "_R"
-        if anatomy.structure(left).laterality != "left" or right not in contours.structures:
-            continue
-        if contours.is_empty(left) or contours.is_empty(right):
-            continue
-        centre_left, centre_right = _centre_lps_mm(contours, left), _centre_lps_mm(contours, right)
-        if centre_left[0] > centre_right[0]:
-            continue
-        mask, box = contours.mask_in_box(left)
-        message = (
-            f"Lies {centre_right[0] - centre_left[0]:.0f} mm to the patient's right of {right}: "
-            "left and right are exchanged, or the scan is mirrored. Do not use either before this is settled."
-        )
-        findings.append(Finding(left, "side", "fault", message, middle_voxel(mask, box), right))
-    return findings
-
-
-def _centre_lps_mm(contours: Contours, name: str) -> np.ndarray:
-    mask, box = contours.mask_in_box(name)
-    z, y, x = (axis.start + float(np.mean(index)) for axis, index in zip(box, np.nonzero(mask), strict=True))
-    return contours.geometry.to_lps(np.array([x, y, z]))
 
 
 def _overlaps_and_containments(contours: Contours, slice_axis: int) -> list[Finding]:

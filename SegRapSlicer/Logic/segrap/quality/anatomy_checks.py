@@ -79,7 +79,8 @@ MEDIAN_HU: dict[str, tuple[float, float]] = {
 def check_anatomy(contours: Contours, image: Image | None) -> list[Finding]:
     """All that these checks find, in no order. image: the CT in HU on the grid of the contours."""
     centres = {name: _centre_zyx_mm(contours, name) for name in contours.structures if not contours.is_empty(name)}
-    findings = _wrong_sides(contours, centres, image) + _wrong_order(contours, centres)
+    findings = _exchanged_sides(contours, centres) + _wrong_sides(contours, centres, image)
+    findings += _wrong_order(contours, centres)
     findings += _torn_apart(contours) + _unlike_sides(contours) + _thick_slices(contours)
     return findings if image is None else findings + _hounsfield(contours, image)
 
@@ -92,6 +93,20 @@ def _centre_zyx_mm(contours: Contours, name: str) -> np.ndarray:
         counts = np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis))
         centre.append(box[axis].start + counts @ np.arange(len(counts)) / counts.sum())
     return contours.geometry.to_lps(np.array(centre[::-1]))[::-1]
+
+
+def _exchanged_sides(contours: Contours, centres: Mapping[str, np.ndarray]) -> list[Finding]:
+    findings = []
+    for left, centre in centres.items():
+        right = f"{stem_of(left)}_R"
+        if _SIDED.get(left) != "left" or right not in centres or centre[2] > centres[right][2]:
+            continue
+        message = (
+            f"Lies {centres[right][2] - centre[2]:.0f} mm to the patient's right of {right}: "
+            "left and right are exchanged, or the scan is mirrored. Do not use either before this is settled."
+        )
+        findings.append(Finding(left, "side", "fault", message, middle_voxel(*contours.mask_in_box(left)), right))
+    return findings
 
 
 def _wrong_sides(contours: Contours, centres: Mapping[str, np.ndarray], image: Image | None) -> list[Finding]:
